@@ -26,6 +26,7 @@ from spillover.edge.config import EdgeConfig, Mode, Pace
 from spillover.edge.device import Device, Run
 from spillover.edge.frame_loop import LOOK_UP_S, FrameLoop
 from spillover.edge.inference.multi_view import build_multi_view
+from spillover.edge.inference.predictor import Predictor
 from spillover.edge.reloads import Read, Reloads
 from spillover.edge.results.delivery import EventKind
 from spillover.edge.runtime.memory import release_memory_of_the_start
@@ -180,16 +181,22 @@ class Daemon:
             raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
     def _build_live_view(self) -> LiveView:
-        model = self._device.model
-        predictor = build_multi_view(self._config.model.multi_view, model, model.folder.task)
-        refused = self.metrics.page_refused
-        live_view = LiveView(self._streams, model.folder.labels, predictor, self.status, self._gate, refused)
+        refused, model = self.metrics.page_refused, self._device.model
+        live_view = LiveView(
+            self._streams, model.folder.labels, self._shared_predictor, self.status, self._gate, refused
+        )
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub
         self.metrics.watch_live_view(lambda: hub.viewers, lambda: hub.results_dropped)
         if keeper := self.health.keeper:
             keeper.relieve(lambda step, _, why: live_view.pause(why) if step.spares else live_view.resume())
         return live_view
+
+    def _shared_predictor(self) -> Predictor:
+        """What answers frames now, for other threads than the pipeline's."""
+        device = self._device
+        model = device.model_of(device.predictor.variant)
+        return build_multi_view(self._config.model.multi_view, model, model.folder.task)
 
     def _in_order(self) -> list[Part]:
         """The parts in the order of their start, and by which share of the stop's time each must have ended.
@@ -227,7 +234,7 @@ class Daemon:
             Part("uplink", 0.68, self._device.offload.stop),
             Part("answers", 0.65, self._give_up_answers),
             Part("source", 0.6, self._close_sources),
-            Part("decisions", 0.58, concluder.ended_by, concluder.start) if concluder else None,
+            Part("decisions", 0.58, self._frames.stop_concluding, concluder.start) if concluder else None,
             Part("pipeline", 0.57, self._frames.looker.ended_by, self._frames.looker.start),
             Part("health", 0.54, self.health.stop, self.health.start),
             Part("camera", 0.52, self._stop_cameras, self._start_cameras),

@@ -60,6 +60,13 @@ class FrameLoop:
         """Wait for nothing any more; the threads end with the cameras."""
         self._stopping = True
 
+    def stop_concluding(self, deadline_s: float) -> bool:
+        """Conclude what the model has looked at, and wait for no more: it has ended, or hangs and is left."""
+        if self._looked is None or self.concluder is None:
+            return True
+        self._looked.close()
+        return self.concluder.ended_by(deadline_s)
+
     def hangs(self, limit_s: float) -> bool:
         """Whether one frame has taken longer than that."""
         return any(stall.hangs(limit_s) for stall in self._stalls)

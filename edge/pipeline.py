@@ -140,6 +140,8 @@ class Pipeline:
         self._on_answer: tuple[OnAnswer, ...] = ()
         self._scene = Scene()
         self._last_look = LastLook()
+        self._model = device.predictor.model_id
+        """That of the last look."""
         self.reused = 0
         """Frames that the model did not look at, since nothing had changed."""
         self._waits = False
@@ -198,7 +200,9 @@ class Pipeline:
         seen, steps, reused_from = self._last_look.answer(frame, predict, camera.refresh_s)
         if reused_from:
             self.reused += 1
-        return Looked(frame, choices[0], camera, seen, predictor.model_id, steps, taken_s, reused_from)
+        else:  # what another camera's frame made of the predictor since then is not this camera's
+            self._model = predictor.model_id
+        return Looked(frame, choices[0], camera, seen, self._model, steps, taken_s, reused_from)
 
     def conclude(self, looked: Looked) -> None:
         """Answer a frame that the model has looked at, or promise that it will be answered."""

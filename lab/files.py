@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from spillover.common.errors import SourceError
+from spillover.common.errors import SourceError, SpilloverError
 from spillover.common.extras import install_command
+from spillover.common.files import write_atomic
 
 
 def package_file(package: str, *parts: str) -> Path:
@@ -53,9 +54,17 @@ def nested(dotted: str, value: object) -> dict[str, Any]:
     return value
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file, or leave it as it was. Raises SpilloverError, which names it."""
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        raise SpilloverError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` in its own order."""
-    path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+    """Write `content` in its own order. Raises SpilloverError, which names the file."""
+    write_whole(path, yaml.safe_dump(dict(content), sort_keys=False).encode())
 
 
 def write_json(path: Path, content: object) -> None:

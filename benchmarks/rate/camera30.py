@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from spillover.common.errors import SourceError
+from spillover.common.types import AnsweredBy
 from spillover.edge.camera.frame_rate import Range
 from spillover.lab.daemons import cloud_running, edge_running
 from spillover.lab.files import merged
@@ -44,10 +45,16 @@ class CameraRun:
     """Frames that the edge's model looked at."""
     cpu_ms: float
     """Processor time of the daemon for each second of the camera."""
+    sent: int
+    """Frames of which something was sent."""
+    payload_bytes: int
+    """Of all of them."""
     wire_bytes: int
-    """From edge to cloud, headers of HTTP/2 and TLS included."""
+    """From edge to cloud, headers of HTTP/2 included."""
     first_ms: tuple[float, float]
     """From capture to the first result, p50 and p99."""
+    cloud_ms: tuple[float, float] | None
+    """The same of frames whose first result is the cloud's; None where there is none."""
     stages_ms: Mapping[str, tuple[float, float]]
     """p50 and p99 of each stage of the edge."""
     is_balanced: bool
@@ -111,14 +118,18 @@ def _run(name: str, config: Mapping[str, Any], server: str, out: Path) -> Camera
     begin_s = min(record.captured_unix_s for record in first)
     settled = [record for record in first if record.captured_unix_s - begin_s >= _SKIP_S]
     length_s = max(record.captured_unix_s for record in first) - begin_s
+    by_cloud = [one.timings.total_s for one in settled if one.answered_by == AnsweredBy.CLOUD.value]
     return CameraRun(
         name=name,
         captured=report.frames,
         dropped=report.endings.get("dropped", 0),
         looks=sum(record.timings.infer_s > 0 for record in first),
         cpu_ms=cpu_s / length_s * 1e3,
+        sent=sum(record.payload_bytes > 0 for record in first),
+        payload_bytes=sum(record.payload_bytes for record in first),
         wire_bytes=wire_bytes,
         first_ms=_percentiles([record.timings.total_s for record in settled]),
+        cloud_ms=_percentiles(by_cloud) if by_cloud else None,
         stages_ms={
             stage: _percentiles([getattr(record.timings, stage) for record in settled]) for stage in _STAGES
         },

@@ -161,7 +161,7 @@ class SinkBuilder:
                 except ModuleNotFoundError as error:
                     raise missing_extra(error, "mqtt", "sinks: kind mqtt") from error
 
-                return MqttSink(sink, config.device_id, self._cameras(config), encode, pictures)
+                return MqttSink(sink, config.device_id, self._cameras(config), encode, pictures=pictures)
             case WebhookConfig():
                 return WebhookSink(sink, config.device_id, encode, partial(self._refused, name))
 

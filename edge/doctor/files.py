@@ -232,7 +232,7 @@ def check_pages(case: Case) -> Iterator[Finding]:
             certificate, key = Path(tls.certificate).expanduser(), Path(tls.key).expanduser()
             pair = load_key_pair(certificate, key, "security.tls")
             yield _validity(pair, utc_now(), f"{certificate} of the pages", "pages")
-            yield from _kept("key of the pages", key, f"read from {key}")
+            yield from _kept("page key", key, f"read from {key}")
     except ConfigError as error:
         yield failed("pages", str(error), "make it by `spillover cloud certs` or `spillover edge token add`")
         return

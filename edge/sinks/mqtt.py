@@ -44,8 +44,8 @@ class MqttSink:
         device_id: str,
         cameras: Sequence[AnnouncedCamera],
         encode: Encode,
-        pictures: Path | None = None,
         pause: Pause | None = None,
+        pictures: Path | None = None,
     ) -> None:
         self._encode = encode
         self._pictures = pictures if config.snapshots else None

@@ -10,6 +10,7 @@ A step ends the frame's call by returning an outcome or raising; it returns None
 """
 
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -95,7 +96,8 @@ class GrpcUplink:
         reported: Reported = _all,
     ) -> None:
         draw = random.Random().random  # noqa: S311 - spreads probes, guards nothing
-        rule = BreakerRule(config.breaker_failures, pause_max_s=config.breaker_pause_max_s)
+        failures = config.breaker_failures if config.forecast else sys.maxsize
+        rule = BreakerRule(failures, pause_max_s=config.breaker_pause_max_s)
         self._payload_encoder = payload_encoder
         self._ledger = ledger
         self._in_flight = InFlight(config.max_in_flight, rule, time.monotonic, draw, ledger.breaker_turned)

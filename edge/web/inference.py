@@ -41,10 +41,17 @@ NAME = "infer"
 
 
 class Inference:
-    """Answers pictures by `predictor`, which several threads may use; `report` says which boxes are told."""
+    """Answers pictures by what `predictor` gives, which several threads may use.
+
+    `report` says which boxes are told.
+    """
 
     def __init__(
-        self, predictor: Predictor, report: Callable[[], ReportFilter], encode: Encode, on_refused: OnRefused
+        self,
+        predictor: Callable[[], Predictor],
+        report: Callable[[], ReportFilter],
+        encode: Encode,
+        on_refused: OnRefused,
     ) -> None:
         self._predictor = predictor
         self._report = report
@@ -84,7 +91,8 @@ class Inference:
             began_s = time.monotonic()
             image = decode_jpeg(jpeg, MAX_PIXELS)
             decoded_s = time.monotonic()
-            prediction, steps = self._predictor.predict(image)
+            predictor = self._predictor()
+            prediction, steps = predictor.predict(image)
         finally:
             self._turn.release()
         number = next(self._numbers)
@@ -96,7 +104,7 @@ class Inference:
             source="",
             answered_by=AnsweredBy.EDGE,
             prediction=self._report().reported(prediction),
-            model=self._predictor.model_id,
+            model=predictor.model_id,
             decision=Decision(Action.KEEP, "asked for by a program"),
             timings=Timings(
                 capture_s=decoded_s - began_s,

@@ -50,15 +50,15 @@ _FILES = {
 class LiveView:
     """Serves what the cameras see. Its routes go to the server of the metrics; `watch` comes before all.
 
-    `labels` names the classes. `predictor` answers pictures that programs send, on any thread. `gate` says
-    who may look, and `on_refused` hears the causes of refusals. `clock` gives monotonic seconds.
+    `labels` names the classes. `predictor` gives what answers pictures of programs, on any thread. `gate`
+    says who may look, and `on_refused` hears the causes of refusals. `clock` gives monotonic seconds.
     """
 
     def __init__(
         self,
         streams: Sequence[CameraStream],
         labels: Sequence[str],
-        predictor: Predictor,
+        predictor: Callable[[], Predictor],
         status: Callable[[], Status],
         gate: Gate,
         on_refused: OnRefused,

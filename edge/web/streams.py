@@ -32,7 +32,7 @@ REPEAT_S = 5.0
 """The last picture is sent again after so long without a new one, which finds out who has gone."""
 FIRST_S = 1.0
 """How long a viewer waits for a first picture before it is shown black ones."""
-FORMER_EVENTS = 8
+FORMER_EVENTS = 32
 """Of the events before it a client is told so many."""
 STATUS_S = 2.0
 """How often the status is told."""

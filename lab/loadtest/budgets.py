@@ -48,7 +48,7 @@ class SteadyBudget:
             )
         return (
             f"mode {self.mode} plays its byte budget as after a typical day: each run begins with a bucket "
-            f"of {self.bucket_bytes / 1e6:,.3g} MB that is {level}, and earns "
+            f"of {self.bucket_bytes / 1e6:,.2f} MB that is {level}, and earns "
             f"{self.refill_bytes_per_s / fps:,.0f} B a frame, headers included{ranks}"
         )
 

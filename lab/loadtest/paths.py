@@ -17,7 +17,7 @@ _EDGE_FILES = (
     "uplink.tls.certificate",
     "uplink.tls.key",
 )
-_EDGE_MODELS = ("model.folder", "uplink.split.folder", "uplink.oip.manifest")
+EDGE_MODELS = ("model.folder", "uplink.split.folder", "uplink.oip.manifest")
 _CLOUD_FILES = (
     "models.repository",
     "security.tokens_file",
@@ -52,17 +52,18 @@ def placed(config: LoadConfig, folder: Path) -> LoadConfig:
         links=links,
         edge_model=_model(config.edge_model, here),
         cloud_model=_model(config.cloud_model, here),
-        edge=_edge(config.edge, here),
-        modes={name: _edge(mode, here) for name, mode in config.modes.items()},
-        cloud=replace(config.cloud, config=_changed(config.cloud.config, _CLOUD_FILES, here, _file)),
+        edge=placed_edge(config.edge, here),
+        modes={name: placed_edge(mode, here) for name, mode in config.modes.items()},
+        cloud=replace(config.cloud, config=changed(config.cloud.config, _CLOUD_FILES, here, _file)),
     )
 
 
-def _edge(keys: Mapping[str, Any], here: Path) -> dict[str, Any]:
-    return _changed(_changed(keys, _EDGE_FILES, here, _file), _EDGE_MODELS, here, _model)
+def placed_edge(keys: Mapping[str, Any], here: Path) -> dict[str, Any]:
+    """An edge.yaml, or changes to one, with every relative path below `here`."""
+    return changed(changed(keys, _EDGE_FILES, here, _file), EDGE_MODELS, here, _model)
 
 
-def _changed(
+def changed(
     keys: Mapping[str, Any], dotted: tuple[str, ...], here: Path, place: Callable[[str, Path], str]
 ) -> dict[str, Any]:
     """The same keys, those of `dotted` that are there with their paths placed."""

@@ -11,7 +11,7 @@ import msgspec
 
 from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
-from spillover.lab.files import merged
+from spillover.lab.files import merged, write_whole
 from spillover.lab.loadtest.baselines import is_pure_cloud
 from spillover.lab.loadtest.budgets import steady_budget
 from spillover.lab.loadtest.cells import CellPlan
@@ -29,7 +29,7 @@ from spillover.lab.loadtest.links import LinkMeter, Route, routes_to
 from spillover.lab.loadtest.outcomes import Outcomes, Window, join, outcomes_of
 from spillover.lab.loadtest.quality import over_edges, quality_figures
 from spillover.lab.loadtest.reference import Reference
-from spillover.lab.loadtest.results import Moment, write_whole
+from spillover.lab.loadtest.results import Moment
 from spillover.lab.loadtest.sampling import Sampler, clipped
 from spillover.lab.loadtest.server import Server
 from spillover.lab.loadtest.slow import Brake

@@ -1,7 +1,7 @@
 """Writes the configuration of each recommended mode, to be started from any folder, or why there is none."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,14 @@ import yaml
 
 from spillover.common.errors import ModelError
 from spillover.common.model.locate import find_model_folder
-from spillover.lab.files import merged, write_yaml
+from spillover.lab.files import merged, write_whole, write_yaml
 from spillover.lab.loadtest.answer.parts import Verdict
 from spillover.lab.loadtest.edges import edge_config
-from spillover.lab.loadtest.results import write_whole
+from spillover.lab.loadtest.paths import EDGE_MODELS, changed, placed_edge
 from spillover.lab.loadtest.scenarios import Scenarios
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 FOLDER = "recommended"
-_FILES = frozenset({"ca", "certificate", "client_ca", "crl", "key", "path", "repository"})
-_MODELS = frozenset({"folder", "manifest"})
-_COPIED = "gain_file"
 
 
 def write_recommended(verdicts: Sequence[Verdict], scenarios: Scenarios) -> None:
@@ -52,34 +49,23 @@ def _written(verdict: Verdict, scenarios: Scenarios, folder: Path) -> str:
     if bench.server.folder is None:
         return f"{said}. No `cloud.yaml`: the server was not started by the test"
     cloud = yaml.safe_load((bench.server.folder / "cloud.yaml").read_text(encoding="utf-8"))
-    write_yaml(folder / "cloud.yaml", from_anywhere(merged(cloud, {"listen": DEFAULT_ADDRESS}), folder))
+    write_yaml(folder / "cloud.yaml", merged(cloud, {"listen": DEFAULT_ADDRESS}))
     return f"{said}. `cloud.yaml` of its server"
 
 
-def from_anywhere(section: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The section with all its paths absolute; the file of gains is copied to `folder`."""
+def from_anywhere(edge: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """An edge.yaml with absolute paths; the file of gains is copied to `folder`."""
 
-    def items() -> Iterator[tuple[str, Any]]:
-        for key, value in section.items():
-            if isinstance(value, Mapping):
-                yield key, from_anywhere(value, folder)
-            elif isinstance(value, list | tuple):
-                yield key, [from_anywhere(v, folder) if isinstance(v, Mapping) else v for v in value]
-            elif isinstance(value, str) and value not in {"", "-"}:
-                yield key, _absolute(key, value, folder)
-            else:
-                yield key, value
+    def copied(path: str, _: Path) -> str:
+        return path and str(shutil.copy(Path(path).expanduser(), folder.absolute()))
 
-    return dict(items())
-
-
-def _absolute(key: str, value: str, folder: Path) -> str:
-    path = Path(value).expanduser()
-    if key == _COPIED and path.is_file():
-        return str(Path(shutil.copy(path, folder)).absolute())
-    if key in _MODELS:
+    def found(name: str, _: Path) -> str:
         try:
-            return str(find_model_folder(value).absolute())
+            return str(find_model_folder(name).absolute())
         except ModelError:
-            return str(path.absolute())  # the file model.yaml of a network
-    return str(path.absolute()) if key in _FILES or key.endswith("_file") else value
+            return name  # the file model.yaml of a network, placed already
+
+    here = Path.cwd()
+    return changed(
+        changed(placed_edge(edge, here), EDGE_MODELS, here, found), ("policy.gain_file",), here, copied
+    )

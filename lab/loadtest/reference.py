@@ -27,9 +27,8 @@ from spillover.lab.data.labelled import (
     open_labelled_set,
 )
 from spillover.lab.data.pictures import camera_pictures
-from spillover.lab.files import sample_clip
+from spillover.lab.files import sample_clip, write_whole
 from spillover.lab.loadtest.outcomes import Answered
-from spillover.lab.loadtest.results import write_whole
 from spillover.lab.pairs.evaluate.classes import judging
 from spillover.lab.pairs.evaluate.mixture import accuracy_of
 from spillover.lab.pairs.evaluate.predict import predict_all

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from spillover.common.errors import SourceError, SpilloverError
-from spillover.common.files import write_atomic
+from spillover.common.errors import SourceError
+from spillover.lab.files import write_whole
 from spillover.lab.loadtest.answer.parts import Costs, Verdict
 
 FORMAT = 2
@@ -229,14 +229,6 @@ def this_host() -> Host:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
     )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file, or leave it as it was. Raises SpilloverError, which names it."""
-    try:
-        write_atomic(path, data)
-    except OSError as error:
-        raise SpilloverError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_json(report: Report, path: Path) -> None:

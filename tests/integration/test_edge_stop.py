@@ -250,7 +250,16 @@ def test_a_stop_in_which_nothing_hangs_leaves_nothing_behind(bench: Bench) -> No
         until(lambda: daemon._device.offload.uplink.link().in_flight == IN_FLIGHT)
     assert daemon.left_behind == ["answers"]
     wait_for_thread("answers")
-    ours = {"camera", "pipeline", "deadlines", "spool-encode", "spool-write", "spool-drain", "sink 0:jsonl"}
+    ours = {
+        "camera",
+        "pipeline",
+        "decisions",
+        "deadlines",
+        "spool-encode",
+        "spool-write",
+        "spool-drain",
+        "sink 0:jsonl",
+    }
     assert ours.isdisjoint(thread.name for thread in threading.enumerate())
 
 

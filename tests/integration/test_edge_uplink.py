@@ -380,6 +380,14 @@ def test_a_returning_server_is_found(start: Start) -> None:
     assert isinstance(bench.send().outcome(), CloudAnswer)
 
 
+@pytest.mark.parametrize("forecast", [True, False])
+def test_without_a_forecast_no_failure_pauses_the_calls(start: Start, *, forecast: bool) -> None:
+    """A sender that does not look at the link does not learn from it either: the breaker stays closed."""
+    bench = start(refuses(grpc.StatusCode.UNAVAILABLE), breaker_failures=1, forecast=forecast)
+    bench.send().failure()
+    assert (bench.uplink.link().breaker is BreakerPhase.CLOSED) is not forecast
+
+
 def test_the_log_names_what_the_cloud_refuses(start: Start) -> None:
     """A wrong model name, and a server that is not there, are in the log with the server's words."""
     with capture_logs() as log:

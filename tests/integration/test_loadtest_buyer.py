@@ -166,19 +166,13 @@ def test_what_is_recommended_starts_from_any_folder(done: tuple[Report, Path], t
 def test_files_of_a_recommendation_are_absolute_or_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Gains lie beside edge.yaml; keys of TLS and sinks name their place; words that are no paths stay."""
+    """Gains lie beside edge.yaml; keys of TLS name their place; words that are no paths stay."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gain.json").write_text("{}", encoding="utf-8")
     (tmp_path / "there").mkdir()
-    made = from_anywhere(
-        {
-            "policy": {"gain_file": "gain.json", "kind": "expected_gain"},
-            "uplink": {"tls": {"ca": "ca.pem", "server_name": "cloud"}},
-            "sinks": [{"kind": "jsonl", "path": "-"}, {"kind": "sqlite", "path": "frames.db"}],
-        },
-        tmp_path / "there",
-    )
+    tls = {"ca": "ca.pem", "server_name": "cloud"}
+    edge = {"policy": {"gain_file": "gain.json", "kind": "expected_gain"}, "uplink": {"tls": tls}}
+    made = from_anywhere(edge, tmp_path / "there")
     assert made["policy"] == {"gain_file": str(tmp_path / "there" / "gain.json"), "kind": "expected_gain"}
     assert (tmp_path / "there" / "gain.json").is_file()
-    assert made["uplink"] == {"tls": {"ca": str(tmp_path / "ca.pem"), "server_name": "cloud"}}
-    assert [sink["path"] for sink in made["sinks"]] == ["-", str(tmp_path / "frames.db")]
+    assert made["uplink"]["tls"] == {"ca": str(tmp_path / "ca.pem"), "server_name": "cloud"}

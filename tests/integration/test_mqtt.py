@@ -105,7 +105,7 @@ def test_home_assistant_sees_the_newest_picture(broker, tmp_path):
     )
     (tmp_path / "cam-b-1.boxes.jpg").write_bytes(b"\xff\xd8picture\xff\xd9")
     config = MqttConfig(host="127.0.0.1", port=broker.port, snapshots=True)
-    sink = MqttSink(config, "pi", [CAMERA], ENCODE, tmp_path)
+    sink = MqttSink(config, "pi", [CAMERA], ENCODE, pictures=tmp_path)
     sink.start()
     for name in ("cam-b-1.jpg", "cam-b-1.mp4", "cam-b-2.jpg"):
         fields = {"camera_id": "cam", "frame_id": "cam-b-1", "name": name}

@@ -77,12 +77,8 @@ EDGE = {
     "pace": Row(
         "", 1, "camera.pace", ("realtime or fast",), base="camera: {source: x, pace: slow}\n" + MODEL
     ),
-    "kind of sink": Row(
-        "sinks: [{kind: webhook}]", 3, "sinks[0].kind", ("jsonl, mqtt or sqlite", "'webhook'")
-    ),
-    "sink without kind": Row(
-        "sinks: [{path: x}]", 3, "sinks[0].kind", ("is missing", "jsonl, mqtt or sqlite")
-    ),
+    "kind of sink": Row("sinks: [{kind: carrier}]", 3, "sinks[0].kind", ("sqlite", "'carrier'")),
+    "sink without kind": Row("sinks: [{path: x}]", 3, "sinks[0].kind", ("is missing", "jsonl, mqtt")),
     "device name": Row("device_id: pi 1", 3, "device_id", ("letters, digits", "'pi 1'")),
     "device name of a shell": Row("device_id: $HOSTNAME", 3, "device_id", ("letters, digits", "'$HOSTNAME'")),
     "camera's name": Row(

@@ -202,7 +202,7 @@ const KNOWN = new Set(["what", "version", "device_id", "boot_id", "process_id", 
   "cameras", "frames", "link", "budget", "spool", "sinks", "former_sinks_lost"]);
 const UNITS = [
   [/_celsius$/, (value) => `${value.toFixed(0)} °C`], [/_bytes$/, size], [/(^|[_ ])(share|pressure)$/, percent],
-  [/_per_s$|^per_s$/, (value) => `${value.toFixed(1)}/s`],
+  [/(^|[_ ])per_s$/, (value) => `${value.toFixed(1)}/s`],
   [/_s$/, (value) => (value < 1 ? milliseconds(value) : value < 600 ? `${value.toFixed(0)} s` : `${(value / 3600).toFixed(1)} h`)],
   [/_rpm$/, (value) => `${value} /min`], [/_volts$/, (value) => `${value.toFixed(2)} V`],
   [/_watts$/, (value) => `${value.toFixed(1)} W`], [/_joules$/, (value) => `${(value / 1000).toFixed(1)} kJ`],
@@ -219,7 +219,7 @@ function readings(name, value, like) {
   return [[label(name), text, value && BAD.has(label(name)) ? true : text.length > 24 && "note"]];
 }
 
-const label = (name) => name.replace(/_(celsius|bytes|share|s|rpm|volts|watts|joules)$/, "").replaceAll("_", " ");
+const label = (name) => name.replace(/_(celsius|bytes|share|s|rpm|volts|watts|joules)(?= |$)/g, "").replaceAll("_", " ");
 
 function tellHealth(status, live) {
   const rows = [["model", `${status.model.name} ${status.model.version}`], ["up", `${(status.uptime_s / 3600).toFixed(1)} h`]];
@@ -233,7 +233,7 @@ function tellHealth(status, live) {
 }
 
 function tellEvent(told) {
-  if (told.event === "zone_count" || told.event === "line_count") return; // the picture says it
+  if (["zone_count", "line_count", "health"].includes(told.event)) return; // told elsewhere on the page
   const same = (one) => told.event_id !== undefined && one.event_id === told.event_id;
   const place = events.findIndex(same);
   if (place >= 0) events[place] = told;
@@ -242,7 +242,7 @@ function tellEvent(told) {
     const track = one.track_id === undefined ? "" : `#${one.track_id}`;
     const phase = one.phase === "confirmed" ? "" : one.phase;
     const where = at("cameras").childElementCount > 1 ? one.camera_id : "";
-    const named = [one.label, track, one.zone, one.line, one.direction, one.state, phase, one.step, one.reason,
+    const named = [one.label, track, one.zone, one.line, one.direction, one.state, phase, one.does, one.reason,
       one.detail, one.cameras, where];
     const text = named.filter((part) => part !== undefined && part !== "" && part !== null).join(" ");
     const time = new Date(1000 * one.at_unix_s).toLocaleTimeString("en-GB");

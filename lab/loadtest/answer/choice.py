@@ -71,20 +71,20 @@ def front(months: Sequence[Month]) -> list[Month]:
 
 def what_binds(taken: Month, months: Sequence[Month], cells: Mapping[str, Cell]) -> tuple[str, Month | None]:
     """What keeps the mode from more quality, and the better mode that it keeps from being taken, if any."""
-    better = [month for month in months if month.quality > taken.quality + GOOD_ENOUGH]
-    excluded = [month for month in better if month.fails]
-    if excluded and not taken.fails:
-        best = max(excluded, key=lambda month: month.quality)
-        if BUDGET in best.fails:
-            return BUDGET, best
-        return (cause_of(cells[best.mode]) if ON_TIME in best.fails else QUALITY), best
-    cell = cells[taken.mode]
+    better = [month for month in months if month.quality > taken.quality + GOOD_ENOUGH and month.fails]
+    if better and not taken.fails:
+        best = max(better, key=lambda month: month.quality)
+        return _of(best.fails[0], best, cells), best
     if taken.fails:
-        first = taken.fails[0]
-        return (cause_of(cell) if first == ON_TIME else first), None
-    if taken.degraded_share > MANY:
-        return cause_of(cell), None
-    return RULE, None
+        return _of(taken.fails[0], taken, cells), None
+    return (cause_of(cells[taken.mode]) if taken.degraded_share > MANY else RULE), None
+
+
+def _of(broken: str, month: Month, cells: Mapping[str, Cell]) -> str:
+    """What is behind a broken limit; more late answers than frames not had from the cloud: the device."""
+    if broken != ON_TIME:
+        return broken
+    return DEVICE if 1 - month.on_time_share > month.degraded_share else cause_of(cells[month.mode])
 
 
 def cause_of(cell: Cell) -> str:

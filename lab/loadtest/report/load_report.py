@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spillover.lab.files import write_whole
 from spillover.lab.loadtest.baselines import BYTES, baselines, share_shown
 from spillover.lab.loadtest.links import links_of
 from spillover.lab.loadtest.measures import MEASURES
@@ -22,7 +23,6 @@ from spillover.lab.loadtest.results import (
     Cell,
     GoalOutcome,
     Report,
-    write_whole,
 )
 
 _SPENT = (
@@ -64,6 +64,11 @@ _WRONG_BY = 1.5
 """A prediction that is off by more than this factor is in red."""
 _TIMELINES = 4
 """Time lines are drawn of the first cells of a scenario; the figures of all are in report.json."""
+
+_STAR = (
+    " A star is a sender that knows the link, with that mode's pictures: no other gets more of them answered "
+    "in time."
+)
 
 Rows = list[list[str]]
 
@@ -185,8 +190,10 @@ def _plots(cells: Sequence[Cell], report: Report, palette: plots.Palette) -> Ite
         yield (
             plots.quality_over_bytes(known, quality, palette),
             f"{MEASURES[quality].title.capitalize()} over bytes",
-            "Up and to the left is better. Bars show the range of the repeats. A star is a sender that knows "
-            "the link, with that mode's pictures: no other gets more of them answered in time.",
+            "Up and to the left is better. Bars show the range of the repeats."
+            + (
+                _STAR if any("ideal_agreement" in c.summary for c in known) and quality == "agreement" else ""
+            ),
         )
     for link, edges in dict.fromkeys((cell.link, cell.edges) for cell in cells):
         group = [cell for cell in cells if (cell.link, cell.edges) == (link, edges)]

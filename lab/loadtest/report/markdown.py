@@ -4,8 +4,9 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from spillover.lab.files import write_whole
 from spillover.lab.loadtest.report.first_page import first_page
-from spillover.lab.loadtest.results import GoalOutcome, Report, write_whole
+from spillover.lab.loadtest.results import GoalOutcome, Report
 
 _MET = {True: "met", False: "**missed**", None: "not measured"}
 

@@ -10,9 +10,13 @@ from spillover.lab.loadtest.answer.answers import verdicts_of
 from spillover.lab.loadtest.answer.numbers import digits
 from spillover.lab.loadtest.answer.parts import Verdict
 from spillover.lab.loadtest.config import LoadConfig
+from spillover.lab.loadtest.recommended import write_recommended
 from spillover.lab.loadtest.report.load_report import write_page
 from spillover.lab.loadtest.report.markdown import write_markdown
 from spillover.lab.loadtest.results import Cell
+from spillover.lab.loadtest.scenarios import Scenarios
+from spillover.lab.loadtest.slow import brake_for
+from spillover.lab.terminal import Silent
 from tests.support.chromium import chromium
 from tests.unit.lab.test_loadtest_report import cell, full_report, report
 
@@ -79,7 +83,8 @@ def test_of_equals_the_cheapest_is_taken() -> None:
         ({"server_queue_ms": 300.0}, {"link too slow": 30}, "server"),
         ({"server_infer_ms": 20.0}, {"pushback": 30, "late": 9}, "server"),
         ({"server_infer_ms": 20.0}, {"over budget": 30}, "budget"),
-        ({"on_time_share": 0.5}, {"no time left": 30, "pushback": 9}, "device"),
+        ({"on_time_share": 0.8}, {"no time left": 30, "pushback": 9}, "device"),
+        ({"on_time_share": 0.5}, {"link too slow": 30}, "device"),
     ],
 )
 def test_frames_that_were_not_had_are_laid_to_what_held_them(
@@ -169,6 +174,19 @@ def test_without_a_quality_there_is_no_verdict(tmp_path: Path) -> None:
     assert verdicts_of(bare.cells, config_for()) == []
     write_markdown(bare, tmp_path / "report.md")
     assert "There is no verdict" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_recommendation_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    """The folder is there all the same, and its README.md says what came closest and what it breaks."""
+    config = config_for(gb_month_camera=0.1, least_quality=0.85)
+    with brake_for(None) as brake:
+        scenarios = Scenarios(config, tmp_path, {}, brake, Silent())
+        write_recommended(verdicts_of(CELLS, config), scenarios)
+        text = (tmp_path / "recommended" / "README.md").read_text(encoding="utf-8")
+        assert "`s/home-1`: no configuration. Over home" in text
+        assert "no mode keeps to the limits. c comes closest" in text
+        write_recommended([], scenarios)
+    assert "Nothing: no cell" in (tmp_path / "recommended" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.needs("chromium")

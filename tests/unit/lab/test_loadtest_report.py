@@ -11,6 +11,7 @@ from rich.console import Console
 
 from spillover.common.errors import SourceError, SpilloverError
 from spillover.common.types import Action, Decision
+from spillover.lab.files import write_yaml
 from spillover.lab.loadtest.answer.parts import Costs
 from spillover.lab.loadtest.baselines import held_back, silent
 from spillover.lab.loadtest.buyer import BuyerConfig
@@ -251,6 +252,8 @@ def test_a_full_disk_leaves_no_torn_report(tmp_path: Path) -> None:
     try:
         with pytest.raises(SpilloverError, match=r"report\.json: cannot be written: File too large"):
             write_json(msgspec.structs.replace(written, took_s=1.0), tmp_path / "report.json")
+        with pytest.raises(SpilloverError, match=r"edge-0\.yaml: cannot be written"):
+            write_yaml(tmp_path / "edge-0.yaml", {"camera": "x" * 2000})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_report(tmp_path) == written
