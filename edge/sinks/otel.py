@@ -7,19 +7,15 @@ A late answer has a span of its own in the trace, `late answer` in place of `fra
 """
 
 import threading
-import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from spillover.common.traces import CALL, Collector, Span, part_of
+from spillover.common.traces import CALL, Collector, Span, TraceContext, part_of
 from spillover.common.types import AnsweredBy, Result
 from spillover.edge.config import OtelConfig
 from spillover.edge.results.delivery import Event
 
 WINDOW = 64
 """So many frames wait in the sink; what follows waits in its queue, where the oldest make room."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Between attempts: doubled after each."""
 _FRAME, _LATE = "frame", "late answer"
 _HERE = ("capture", "queue", "preprocess", "infer", "decode")
 _THERE = ("decode", "queue", "infer")
@@ -46,37 +42,32 @@ def spans_of(result: Result, share: float) -> list[Span]:
     stages lie in the middle of the call, since how much of the rest is the way there is not known.
     """
     timings, start_s = result.timings, result.captured_unix_s
-    server = [(stage, float(getattr(timings, f"server_{stage}_s"))) for stage in _THERE]
+    server = [(f"server {stage}", float(getattr(timings, f"server_{stage}_s"))) for stage in _THERE]
     call_s = timings.network_s + sum(seconds for _, seconds in server)
     call_at_s = max(0.0, timings.total_s - call_s)
     name = _LATE if result.revision else _FRAME
-    whole = part_of(result.frame_id, name, share)
+    whole, call = (part_of(result.frame_id, part, share) for part in (name, CALL))
+    made: list[Span] = []
 
-    def span(stage: str, at_s: float, seconds: float, parent: int = whole.span_id) -> Span:
-        context = part_of(result.frame_id, CALL if stage == CALL else f"{name} {stage}", share)
-        return Span(stage, context, start_s + at_s, start_s + at_s + seconds, parent)
+    def follow(at_s: float, parent: TraceContext, stages: Iterable[tuple[str, float]]) -> float:
+        """Add spans one after the other; gives the end of the last."""
+        for stage, seconds in stages:
+            if seconds > 0:
+                own = part_of(result.frame_id, f"{name} {stage}", share)
+                made.append(Span(stage, own, start_s + at_s, start_s + at_s + seconds, parent.span_id))
+            at_s += seconds
+        return at_s
 
-    made, at_s = [], 0.0
-    for stage in () if result.revision else _HERE:
-        seconds = float(getattr(timings, f"{stage}_s"))
-        made.append(span(stage, at_s, seconds))
-        at_s += seconds
-    made.append(span("encode", call_at_s - timings.encode_s if call_s else at_s, timings.encode_s))
-    call = span(CALL, call_at_s, call_s)
-    at_s = call_at_s + timings.network_s / 2
-    for stage, seconds in server:
-        made.append(span(f"server {stage}", at_s, seconds, call.context.span_id))
-        at_s += seconds
-    root = Span(
-        name,
-        whole,
-        start_s,
-        start_s + timings.total_s,
-        attributes=_attributes(result, call_at_s if call_s else 0.0),
-        links=(part_of(result.frame_id, _FRAME, share),) if result.revision else (),
-    )
-    calls = [Span(CALL, call.context, call.start_s, call.end_s, whole.span_id, "CLIENT")] if call_s else []
-    return [root, *calls, *(one for one in made if one.end_s > one.start_s)]
+    here = () if result.revision else _HERE  # the first result has told of them
+    at_s = follow(0.0, whole, [(stage, float(getattr(timings, f"{stage}_s"))) for stage in here])
+    follow(call_at_s - timings.encode_s if call_s else at_s, whole, [("encode", timings.encode_s)])
+    if call_s:
+        ends_s = start_s + call_at_s + call_s
+        made.append(Span(CALL, call, start_s + call_at_s, ends_s, whole.span_id, "CLIENT"))
+        follow(call_at_s + timings.network_s / 2, call, server)
+    about = _attributes(result, call_at_s if call_s else 0.0)
+    links = (part_of(result.frame_id, _FRAME, share),) if result.revision else ()
+    return [Span(name, whole, start_s, start_s + timings.total_s, attributes=about, links=links), *made]
 
 
 def _attributes(result: Result, call_at_s: float) -> dict[str, str | int | float | bool]:
@@ -98,21 +89,17 @@ def _attributes(result: Result, call_at_s: float) -> dict[str, str | int | float
 
 
 class OtelSink:
-    """One trace a frame. `clock` gives monotonic seconds.
+    """One trace a frame.
 
     Raises:
         ConfigError: the extra `otel` is not installed.
     """
 
-    def __init__(
-        self, config: OtelConfig, device_id: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, config: OtelConfig, device_id: str) -> None:
         self._config = config
-        self._clock = clock
         self._collector = Collector(config.endpoint, "spillover-edge", device_id, "sinks: kind otel")
-        self._held: deque[list[Span]] = deque()
+        self._held: list[list[Span]] = []
         self._closing = threading.Event()
-        self._problem, self._pause_s, self._next_s = "", FIRST_PAUSE_S, clock()
 
     def start(self) -> None:
         """Nothing runs in the background."""
@@ -134,19 +121,10 @@ class OtelSink:
         """Events are no part of a trace."""
 
     def flush(self) -> None:
-        """Send what is held. Raises OSError: the collector is away, or it is too early to try again."""
-        if not self._held:
-            return
-        if self._clock() < self._next_s:
-            raise OSError(self._problem)
-        try:
+        """Send what is held. Raises OSError, after `SEND_TIMEOUT_S` at most: it is away."""
+        if self._held:
             self._collector.send([span for spans in self._held for span in spans])
-        except OSError as error:
-            self._problem, self._next_s = str(error), self._clock() + self._pause_s
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            raise
-        self._held.clear()
-        self._pause_s = FIRST_PAUSE_S
+            self._held.clear()
 
     def reopen(self) -> None:
         """A collector has no file."""

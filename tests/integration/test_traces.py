@@ -144,10 +144,10 @@ def test_a_collector_that_is_away_costs_traces_alone(tmp_path, repository):
 
 
 def test_what_waits_for_a_collector_is_bounded_and_stores_nothing():
-    """Attempts come later each time and say why; the queue gives up its oldest, and `put` never waits."""
-    now_s, lost = 0.0, []
+    """The queue gives up its oldest, and nobody waits for it; an attempt that fails says why."""
+    lost: list[str] = []
     config = OtelConfig(endpoint=f"http://{no_server_address()}", share=1.0)
-    sink = OtelSink(config, "pole-7", lambda: now_s)
+    sink = OtelSink(config, "pole-7")
     outlet = Outlet("1:otel", sink, 2, lost.append, when_full=WhenFull.DROP_OLDEST, keeps=False)
     acks = [DeliveryAck(1) for _ in range(5)]
     for ack in acks:
@@ -159,11 +159,6 @@ def test_what_waits_for_a_collector_is_bounded_and_stores_nothing():
     sink.write(result())
     with pytest.raises(OSError, match="UNAVAILABLE"):
         sink.flush()
-    began_s = time.monotonic()
-    for _ in range(100):
-        with pytest.raises(OSError, match="UNAVAILABLE"):
-            sink.flush()
-    assert time.monotonic() - began_s < PATIENCE_S
     outlet.close_sink()
 
 
