@@ -106,6 +106,8 @@ class Outlet:
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
         """Queue a result or an event, or count it as dropped; `ack` is settled once."""
+        if isinstance(item, Event):
+            self.notice(item)
         if not self._takes(item):
             ack.complete(stored=False)  # so that what another sink has to store is not forgotten
             return
@@ -113,8 +115,6 @@ class Outlet:
             ack.complete(stored=False)
             ack = DeliveryAck(1)  # nobody's
         self._had_results |= self._keeps and isinstance(item, Result)
-        if isinstance(item, Event):
-            self.notice(item)
         refused = self._queue.put(_Queued(item, ack))
         if isinstance(refused, _Queued):
             self._lost(refused, "queue full")

@@ -23,6 +23,7 @@ from spillover.lab.records import read_records
 from tests.support.collector import span_collector
 from tests.support.edge_values import frame, result
 from tests.support.models import colour_classifier
+from tests.support.reloaded_edge import Site
 from tests.support.scripted_cloud import PATIENCE_S, answers, no_server_address, scripted_cloud
 from tests.support.serving import cloud_config, eventually, jpeg_of, request_for, serving, stub_of
 from tests.support.uplinks import build_uplink, send
@@ -128,7 +129,9 @@ def test_a_collector_that_is_away_costs_traces_alone(tmp_path, repository):
     away = f"http://{no_server_address()}"
     with serving(cloud_config(repository, traces={"endpoint": away}, stop_timeout_s=4.0)) as server:
         daemon = Daemon(edge_config(tmp_path, repository, server.address, away, 6))
-        daemon.run()
+        with capture_logs() as logs:
+            daemon.run()
+        assert any("UNAVAILABLE" in str(entry.get("error")) for entry in logs)
         records = read_records(tmp_path / "out.jsonl")
         assert [record.answered_by for record in records] == ["cloud"] * 6
         registry = server.metrics.registry
@@ -144,7 +147,7 @@ def test_a_collector_that_is_away_costs_traces_alone(tmp_path, repository):
 
 
 def test_what_waits_for_a_collector_is_bounded_and_stores_nothing():
-    """The queue gives up its oldest, and nobody waits for it; an attempt that fails says why."""
+    """The queue gives up its oldest, and nobody waits for it."""
     lost: list[str] = []
     config = OtelConfig(endpoint=f"http://{no_server_address()}", share=1.0)
     sink = OtelSink(config, "pole-7")
@@ -156,9 +159,6 @@ def test_what_waits_for_a_collector_is_bounded_and_stores_nothing():
     assert [ack.wait(0) for ack in acks] == [False] * 5
     assert not outlet.lost_everything
     assert outlet.wait_for_room(0)
-    sink.write(result())
-    with pytest.raises(OSError, match="UNAVAILABLE"):
-        sink.flush()
     outlet.close_sink()
 
 
@@ -179,6 +179,35 @@ def test_only_an_edge_that_traces_says_so():
         (name,) = {request.frame_id for request in cloud.requests}
     of_frame = part_of(name, "call", 1.0)
     assert seen == [[], [of_frame.header()], [of_frame._replace(is_sampled=False).header()], []]
+
+
+def test_a_reload_begins_to_tell_of_traces(tmp_path):
+    """A sink that comes with a reload is all that it takes."""
+    site, seen = Site(tmp_path), []
+
+    def behave(request, context):
+        seen.append(TRACE_KEY in dict(context.invocation_metadata()))
+        return answers(request, context)
+
+    with scripted_cloud(behave) as cloud:
+        sections = {"mode": "cloud_only", "uplink": {"address": cloud.address}, "deadline_s": PATIENCE_S}
+        with site.running(**sections):
+            site.until(lambda: bool(seen))
+            assert not any(seen)
+            traces = {"kind": "otel", "endpoint": NOBODY, "share": 0.0, "always": []}
+            site.write(**sections, sinks=[site.sink(site.lines), traces])
+            site.hang_up()
+            site.until(lambda: seen[-1])
+
+
+def test_states_are_known_to_a_sink_that_does_not_take_them():
+    """A sink that a reload adds learns them from the first one, whatever that is."""
+    sink = OtelSink(OtelConfig(endpoint=NOBODY), "pole-7")
+    outlet = Outlet("0:otel", sink, 2, [].append, takes=lambda _: False, keeps=False)
+    state = Event(EventKind.CAMERA_STATE, 1.7e9, {"camera_id": "cam", "state": "ok"})
+    outlet.put(state, DeliveryAck(1))
+    assert outlet.camera_states == [state]
+    outlet.close_sink()
 
 
 @pytest.mark.parametrize(
