@@ -15,7 +15,7 @@ _LONGEST_NUMBER = 400
 """In characters. YAML's numbers to base 60 take the square of their length to build."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser takes a fifth of the time
-_VARIABLE = re.compile(r"\$(\$?)\{([^{}]*)\}")
+_VARIABLE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPEN = "${"
 NO_VALUE = "has no value; write null if none is meant, or leave the key out"
@@ -209,9 +209,9 @@ def _fill(text: str, key: str, environ: Mapping[str, str], faults: list[Fault]) 
     before = len(faults)
 
     def put(found: re.Match[str]) -> str:
-        escaped, name = found.groups()
-        if escaped:
-            return f"${{{name}}}"
+        name = found[1]
+        if name is None:
+            return _OPEN
         if not _NAME.fullmatch(name):
             wrong = "no environment variable can have such a name; for the text itself, write $${"
             faults.append((key, f"${{{name}}}: {wrong}"))

@@ -90,6 +90,16 @@ def test_a_program_sends_its_token_as_a_header(pole: SecureStreet) -> None:
     assert pole.log_in(scraper)[:2] == (403, "")
 
 
+def test_the_status_is_asked_over_tls_with_a_token(pole: SecureStreet, tmp_path: Path) -> None:
+    """As `spillover edge status` does; without a token, or another CA, the error says what is wrong."""
+    (tmp_path / "token").write_text(f"{pole.token}\n")
+    ca, address = pole.tokens.parent / "ca" / "ca.crt", pole.street.address
+    assert ask(address, tmp_path / "token", ca).device_id == "pole-7"
+    for files in ((None, ca), (tmp_path / "token", None), (tmp_path / "token", Pki(tmp_path / "other").ca)):
+        with pytest.raises(UnavailableError):
+            ask(address, *files)
+
+
 def test_the_form_gives_a_cookie_that_no_script_and_no_other_site_can_use(pole: SecureStreet) -> None:
     """Pictures and events come by it; it goes over TLS alone, and the end of the session takes it away."""
     status, cookie, _ = pole.log_in()
@@ -253,13 +263,3 @@ def test_a_viewer_who_hardly_reads_is_cut_off(pole: SecureStreet, monkeypatch: p
             return not hub.viewers
 
         until(reads_a_byte)
-
-
-def test_the_status_is_asked_over_tls_with_a_token(pole: SecureStreet, tmp_path: Path) -> None:
-    """As `spillover edge status` does; without a token, or another CA, the error says what is wrong."""
-    (tmp_path / "token").write_text(f"{pole.token}\n")
-    ca, address = pole.tokens.parent / "ca" / "ca.crt", pole.street.address
-    assert ask(address, tmp_path / "token", ca).device_id == "pole-7"
-    for files in ((None, ca), (tmp_path / "token", None), (tmp_path / "token", Pki(tmp_path / "other").ca)):
-        with pytest.raises(UnavailableError):
-            ask(address, *files)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spillover.common.config import Section, load_config, parse_config
@@ -114,6 +114,8 @@ def test_the_environment_is_that_of_the_process(tmp_path: Path, monkeypatch: pyt
 
 
 @given(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), max_size=30))
+@example("${")
+@example("$${${a}")
 def test_any_text_can_be_written(text: str) -> None:
     """`$${` in place of `${` gives every text back, whatever else is in it."""
     written = text.replace("${", "$${").replace("'", "''")
