@@ -1,6 +1,6 @@
 """Accuracy over the share of pictures sent, for any order of sending, with bootstrap intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy as np
 from spillover.lab.pairs.evaluate.mixture import Floats, Indices, Mixture, Sent
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+JUDGED = SHARES.index(0.2)
+"""Number of the share at which policies are compared in a sentence."""
 RESAMPLES = 100
 _RANDOM_DRAWS = 20
 
@@ -75,6 +77,30 @@ def gap_intervals(
         return [Interval(None, None)] * len(SHARES)
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def verdict(
+    best: str, curves: Mapping[str, Curve], interval: Interval, ends: tuple[float, float], otherwise: str
+) -> str:
+    """Which policy to take, in a sentence or two.
+
+    `best` is the one that closes most of the gap at the share `JUDGED`, with its `interval`; `curves` has
+    `random` too. `ends` are the accuracy of the edge and of the cloud; `otherwise` is said where no policy
+    is sure to beat chance.
+    """
+    sent, closed = f"{SHARES[JUDGED]:.0%}", curves[best][JUDGED].gap_share
+    if closed is None or ends[1] <= ends[0]:
+        return "The cloud is no better than the edge on these pictures: there is no gap to close."
+    by_chance = curves["random"][JUDGED].gap_share or 0.0
+    if interval.low is None or interval.high is None or interval.low <= by_chance:
+        return (
+            f"No policy is sure to beat sending at random on these pictures: with {sent} sent, {best} "
+            f"closes {closed:.0%} of the gap, and chance {by_chance:.0%}. {otherwise}"
+        )
+    return (
+        f"Take {best}: with {sent} of the pictures sent it closes {closed:.0%} of the gap (95 % interval "
+        f"{interval.low:.0%} to {interval.high:.0%}), where chance closes {by_chance:.0%}."
+    )
 
 
 def _resampled(mixture: Mixture, scores: Floats, random: np.random.Generator, stretch: int) -> Floats | None:

@@ -14,13 +14,14 @@ from spillover.edge.policy.gain import EdgeSide, GainModel
 from spillover.edge.policy.scores import Scorer, ScoreSettings, scorers_for
 from spillover.lab.data.labelled import LabelledSet
 from spillover.lab.pairs.evaluate.accuracy_curve import (
-    SHARES,
+    JUDGED,
     Curve,
     Interval,
     curve_by_score,
     gap_intervals,
     oracle_curve,
     random_curve,
+    verdict,
 )
 from spillover.lab.pairs.evaluate.classes import judging
 from spillover.lab.pairs.evaluate.detection import BoxMixture
@@ -28,8 +29,6 @@ from spillover.lab.pairs.evaluate.mixture import Floats, Mixture, mixture_of
 from spillover.lab.pairs.evaluate.predict import data_digest, predict_all
 from spillover.lab.terminal import Progress
 
-JUDGED_SHARE = 0.2
-"""Of the pictures sent, where policies are compared in a sentence."""
 FITTED = "expected_gain"
 """The policy that `--gain` adds."""
 
@@ -49,33 +48,20 @@ class Evaluation:
     """More figures by name: for detection AP at IoU 0.50 of either model."""
     curves: dict[str, Curve]
     best: str
-    """The policy that closes most of the gap at `JUDGED_SHARE`, oracle and random left out."""
+    """The policy that closes most of the gap at the share `JUDGED`, oracle and random left out."""
     best_interval: Interval
     """Of its gap share there."""
 
     def verdict(self) -> str:
         """Which policy to take, in a sentence or two."""
-        at = SHARES.index(JUDGED_SHARE)
-        sent, closed = f"{JUDGED_SHARE:.0%}", self.curves[self.best][at].gap_share
-        if closed is None or self.cloud_accuracy <= self.edge_accuracy:
-            return "The cloud is no better than the edge on these pictures: there is no gap to close."
-        low, high = self.best_interval.low, self.best_interval.high
-        by_chance = self.curves["random"][at].gap_share or 0.0
-        if low is None or high is None or low <= by_chance:
-            then = (
-                "The fit of --gain is none either: fit on more pictures, like these, or take another pair."
-                if FITTED in self.curves
-                else "`spillover lab fit` learns which pictures gain; where it cannot either, take more "
-                "pictures or another pair."
-            )
-            return (
-                f"No policy is sure to beat sending at random on these pictures: with {sent} sent, "
-                f"{self.best} closes {closed:.0%} of the gap, and chance {by_chance:.0%}. {then}"
-            )
-        return (
-            f"Take {self.best}: with {sent} of the pictures sent it closes {closed:.0%} of the gap (95 % "
-            f"interval {low:.0%} to {high:.0%}), where chance closes {by_chance:.0%}."
+        then = (
+            "The fit of --gain is none either: fit on more pictures, like these, or take another pair."
+            if FITTED in self.curves
+            else "`spillover lab fit` learns which pictures gain; where it cannot either, take more "
+            "pictures or another pair."
         )
+        ends = self.edge_accuracy, self.cloud_accuracy
+        return verdict(self.best, self.curves, self.best_interval, ends, then)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -119,8 +105,7 @@ def evaluate_pair(
     from_edge = predict_all(edge, data, progress, threads, views) if views else plain
     mixture = mixture_of(data.truth, from_edge, predict_all(cloud, data, progress, threads), plain)
     curves = _curves(mixture, scorers, from_edge, progress, seed)
-    at = SHARES.index(JUDGED_SHARE)
-    best = max(scorers, key=lambda name: curves[name][at].accuracy)
+    best = max(scorers, key=lambda name: curves[name][JUDGED].accuracy)
     scores = score_all(scorers[best], from_edge)
     intervals = gap_intervals(mixture, [scores], np.random.default_rng(seed))
     return Evaluation(
@@ -134,7 +119,7 @@ def evaluate_pair(
         further=_further(mixture),
         curves=curves,
         best=best,
-        best_interval=intervals[at],
+        best_interval=intervals[JUDGED],
     )
 
 

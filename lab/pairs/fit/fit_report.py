@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from spillover.lab.pairs.evaluate.accuracy_curve import JUDGED, verdict
 from spillover.lab.pairs.evaluate.evaluation_report import save_lines
 from spillover.lab.pairs.fit.fitting import Fit
 from spillover.lab.terminal import open_console, table
 
 
 def print_fit(fit: Fit) -> None:
-    """One row a policy, one column a share sent."""
+    """One row a policy, one column a share sent; then what follows from it."""
     headings, rows = fit_cells(fit)
     made = table(
         headings,
@@ -19,8 +20,16 @@ def print_fit(fit: Fit) -> None:
     )
     console = open_console()
     console.print(made)
-    if fit.cloud_accuracy <= fit.edge_accuracy:
-        console.print("The cloud is no better than the edge on these pictures: there is no gap to close.")
+    console.print(_verdict(fit))
+
+
+def _verdict(fit: Fit) -> str:
+    """Which policy to take."""
+    policies = fit.curves.keys() - {"random", "oracle"}
+    best = max(sorted(policies), key=lambda name: fit.curves[name][JUDGED].accuracy)
+    ends = fit.edge_accuracy, fit.cloud_accuracy
+    otherwise = "Fit on more pictures, or take another pair."
+    return verdict(best, fit.curves, fit.intervals[best][JUDGED], ends, otherwise)
 
 
 def fit_cells(fit: Fit) -> tuple[list[str], list[list[str]]]:
