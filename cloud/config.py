@@ -11,7 +11,7 @@ from spillover.cloud.security.roles import DEFAULT_ROLES, Permission
 from spillover.common.config import Mistake, Section
 from spillover.common.home import models_home
 from spillover.common.model.session_config import SessionConfig
-from spillover.common.net.addresses import UNIX, address_fault
+from spillover.common.net.addresses import UNIX, address_fault, web_address_fault
 from spillover.common.security.config import KeyPairConfig, ListenerSecurity
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
@@ -220,6 +220,21 @@ class LogConfig(Section, frozen=True):
     It grows with all calls, refused ones included; what keeps the log must bound it, as journald does."""
 
 
+class TracesConfig(Section, frozen=True):
+    """Where spans of calls go that belong to a trace of their caller's."""
+
+    endpoint: str
+    """http://host:4317 of an OpenTelemetry collector (OTLP over gRPC), or https://."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse what is no URL."""
+        return (self._url(),)
+
+    def _url(self) -> Iterator[Mistake]:
+        if fault := web_address_fault(self.endpoint):
+            yield "endpoint", fault
+
+
 class CloudConfig(Section, frozen=True):
     """The whole of `cloud.yaml`."""
 
@@ -246,6 +261,8 @@ class CloudConfig(Section, frozen=True):
     """Who may connect, who they are, and what they may do."""
     metrics: Address | None = "127.0.0.1:9464"
     """`host:port` of the HTTP pages `/metrics` (Prometheus), `/livez` and `/readyz`; null: none."""
+    traces: TracesConfig | None = None
+    """Where spans of traced calls go; null: nowhere. It needs the extra `otel`."""
     stop_timeout_s: PositiveSeconds = 15.0
     """On stop, seconds until the process ends. Calls in flight have 80 % of it; what hangs is left behind."""
     log: LogConfig = LogConfig()

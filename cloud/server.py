@@ -51,11 +51,13 @@ from spillover.cloud.serving.workers import Workers
 from spillover.cloud.telemetry.access import AccessLog
 from spillover.cloud.telemetry.calls import STREAMING, Calls, FinishedCall
 from spillover.cloud.telemetry.metrics import Metrics
+from spillover.cloud.telemetry.traces import Traces
 from spillover.common.errors import Cause
 from spillover.common.log import get_logger
 from spillover.common.model.runtimes.onnxruntime import check_providers
 from spillover.common.net.http import HttpServer
 from spillover.common.systemd import SILENT, Notifier
+from spillover.common.traces import Collector
 from spillover.common.wire.pb import open_inference_pb2 as oip_pb
 from spillover.common.wire.pb import spillover_pb2 as pb
 
@@ -150,7 +152,7 @@ async def _start(
     stack.push_async_callback(_ended, asyncio.ensure_future(heartbeat.run(readiness, notifier)))
     refusals = Refusals(asyncio.get_running_loop().call_later)
     stack.callback(refusals.close)
-    calls = Calls(metrics.registry, refusals, _access_log(config, metrics, stack, stopping))
+    calls = Calls(metrics.registry, refusals, *_told_of_calls(config, metrics, stack, stopping))
     security = Security(config, metrics, _from_threads(calls))
     metrics_address = None
     if config.metrics:
@@ -260,20 +262,24 @@ def _from_threads(calls: Calls) -> OnRefused:
     return refused
 
 
-def _access_log(
+def _told_of_calls(
     config: CloudConfig, metrics: Metrics, stack: AsyncExitStack, stopping: Stopping
-) -> Callable[[FinishedCall], None] | None:
-    """What writes a call into the access log, if there is to be one."""
-    if not config.log.access:
-        return None
-    log = AccessLog(metrics.registry)
+) -> list[Callable[[FinishedCall], None]]:
+    """What writes a call into the access log, and what sends its spans, if that is wanted."""
+    parts: dict[str, AccessLog | Traces] = {}
+    if config.traces:
+        collector = Collector(config.traces.endpoint, "spillover-cloud", "", "traces")
+        parts["the sending of traces"] = Traces(metrics.registry, collector)
+    if config.log.access:
+        parts["the access log"] = AccessLog(metrics.registry)
 
-    def stop() -> None:
-        if not log.stop(stopping().until(IDLE)):
-            stopping().left_behind.append("the access log")
+    def stop(name: str, part: AccessLog | Traces) -> None:
+        if not part.stop(stopping().until(IDLE)):
+            stopping().left_behind.append(name)
 
-    stack.callback(stop)
-    return log.add
+    for name, part in parts.items():
+        stack.callback(stop, name, part)
+    return [part.add for part in parts.values()]
 
 
 async def _unless_stopped(stop: asyncio.Event, starting: Coroutine[None, None, None]) -> None:

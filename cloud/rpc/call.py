@@ -19,7 +19,8 @@ from spillover.cloud.serving.workers import LOOP_BYTES
 from spillover.cloud.telemetry.calls import FinishedCall
 from spillover.common.errors import Cause, ForbiddenError, OverloadedError
 from spillover.common.security.tokens import Caller
-from spillover.common.wire.conversion import DEVICE_KEY
+from spillover.common.traces import TraceContext
+from spillover.common.wire.conversion import DEVICE_KEY, ServerTimings
 
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 NOBODY = Caller("", ANONYMOUS)
@@ -54,6 +55,10 @@ class ServedCall:
         self.received_bytes = self.sent_bytes = 0
         self.queue_wait_s = 0.0
         """How long the answer's request waited for the network; set by the servicer."""
+        self.trace: TraceContext | None = None
+        """The caller's span, if it has told of one."""
+        self.timings: ServerTimings | None = None
+        """Where the time of a frame went; set by the servicer."""
         self.payload = ""
         """What a frame came as; set by the servicer."""
         self.status = grpc.StatusCode.CANCELLED  # unless something else comes of it: the client has left
@@ -135,6 +140,8 @@ class ServedCall:
             self.cause,
             self.because,
             self.payload,
+            self.trace,
+            self.timings,
         )
 
     def _check(self, claimed: str, where: str) -> None:

@@ -314,7 +314,10 @@ class CallWrapper(GenericRpcHandler):
             call.status = INTERNAL
         if call.status is INTERNAL:
             trace = None if isinstance(error, SpilloverError) else error
-            cause, about = f"{call.method.name} {type(error).__name__}", {"exc_info": trace} if trace else {}
+            cause = f"{call.method.name} {type(error).__name__}"
+            about: dict[str, object] = {"exc_info": trace} if trace else {}
+            if call.trace:
+                about["trace_id"] = call.trace.trace_hex
             self._log.error("request failed", cause=cause, method=call.method.name, error=str(error), **about)
 
     def _hints(self, queue_wait_s: float) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ from spillover.cloud.security.certificates import Certificates
 from spillover.cloud.security.forwarded import Front
 from spillover.cloud.security.roles import Roles
 from spillover.common.security.tokens import Caller, Tokens
+from spillover.common.traces import read_trace
 from spillover.common.wire.conversion import DEVICE_KEY
 
 Credentials = Certificates | Tokens | None
@@ -47,6 +48,7 @@ class Gate:
         if self._roles is not None and call.method.exists:
             self._roles.check(caller, call.method.path)
         call.name(caller, _named(metadata))
+        call.trace = read_trace(metadata)
 
 
 def _named(metadata: Metadata) -> str:

@@ -22,7 +22,7 @@ class SpilloverServicer:
         max_classes = request.max_classes
         del request  # its payload has been copied
         reply = await self._dataplane.infer(asked, call)
-        served.queue_wait_s = reply.timings.queue_s
+        served.timings, served.queue_wait_s = reply.timings, reply.timings.queue_s
         return reply_to_pb(reply, max_classes)
 
     async def ListModels(self, request: pb.ListModelsRequest, served: ServedCall) -> pb.ListModelsReply:

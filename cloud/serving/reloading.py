@@ -45,6 +45,7 @@ NEEDS_RESTART = frozenset(
         "models.repository",
         "security",
         "stop_timeout_s",
+        "traces",
     }
 )
 """Sections and single keys that are fixed when the server starts. A key is in one of the two, or its section

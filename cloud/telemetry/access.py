@@ -73,5 +73,6 @@ def _line(unix_s: float, call: FinishedCall) -> bytes:
         "seconds": round(call.seconds, 6),
         "received_bytes": call.received_bytes,
         "sent_bytes": call.sent_bytes,
+        "trace_id": call.trace.trace_hex if call.trace else "",
     }
     return msgspec.json.encode(line) + b"\n"

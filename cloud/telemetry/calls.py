@@ -20,6 +20,8 @@ from spillover.cloud.telemetry.histograms import LoopHistogram
 from spillover.common.errors import Cause
 from spillover.common.log import printable
 from spillover.common.security.tokens import Caller
+from spillover.common.traces import TraceContext
+from spillover.common.wire.conversion import ServerTimings
 
 UNKNOWN = "unknown"
 """The label of every method that does not exist: strangers can invent any number."""
@@ -51,13 +53,17 @@ class FinishedCall(msgspec.Struct, frozen=True):
     because: str = ""
     payload: str = ""
     """What a frame came as, by the name of the message's field; empty where none came."""
+    trace: TraceContext | None = None
+    """The caller's span, if it has told of one."""
+    timings: ServerTimings | None = None
+    """Where the time of a frame went."""
 
 
 _Label = TypeVar("_Label", bound=str)
 
 
 class Calls(Collector):
-    """Counts calls. `access` writes a call into the access log, if there is one.
+    """Counts calls. `told` hear of each: what writes the access log, what sends traces.
 
     Everything but `collect` belongs to the event loop, so plain numbers do.
     """
@@ -66,10 +72,10 @@ class Calls(Collector):
         self,
         registry: CollectorRegistry,
         refusals: Refusals,
-        access: Callable[[FinishedCall], None] | None = None,
+        *told: Callable[[FinishedCall], None],
     ) -> None:
         self._refusals = refusals
-        self._access = access
+        self._told = told
         self._busiest = BusiestCallers()
         text = "Seconds from a call's headers to its status, by method and gRPC status."
         self._durations = LoopHistogram(
@@ -92,8 +98,8 @@ class Calls(Collector):
         if call.cause is not None:
             by = Actor(call.caller.name, call.caller.role, call.peer)
             self.refused(call.cause, by, method, call.because)
-        if self._access:
-            self._access(call)
+        for tell in self._told:
+            tell(call)
 
     def refused(self, cause: Cause, by: Actor, method: str, because: str) -> None:
         """Something was refused to somebody."""

@@ -230,6 +230,7 @@ def _uplink(
         wire = OipWire(config.uplink, config.uplink.oip, tensors)
     ledger = CallLedger(costs, meter or Unmetered(), reporting.events)
     uplink = GrpcUplink(config.uplink, encoder, wire, task.prediction, ledger, config.device_id, reported)
+    uplink.trace(config.trace_share)
     if config.uplink.tls and config.uplink.tls.certificate:
         reporting.metrics.watch_certificate(uplink.certificate_expires_unix_s)
     return uplink

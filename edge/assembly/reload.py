@@ -97,6 +97,7 @@ class Takeover:
             if isinstance(settings.temporal, Tracker):
                 settings.temporal.reconfigure(settings.temporal.settings[0], settings.report.least)
         device.offload.uplink.report(reported_of_answers(config, model))
+        device.offload.uplink.trace(config.trace_share)
         device.auditor.reconfigure(
             config.policy.agree_from, report_threshold(config, model), config.policy.max_error
         )

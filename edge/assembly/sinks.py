@@ -14,11 +14,13 @@ from spillover.edge.config import (
     EdgeConfig,
     JsonLinesConfig,
     MqttConfig,
+    OtelConfig,
     SinkConfig,
     SqliteConfig,
     WebhookConfig,
 )
 from spillover.edge.runtime.queues import WhenFull
+from spillover.edge.sinks import otel
 from spillover.edge.sinks.discovery import AnnouncedCamera, announced
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlet import Outlet
@@ -109,6 +111,11 @@ class SinkBuilder:
         if isinstance(sink, WebhookConfig):
             taken = partial(takes, sink)
             return Outlet(name, built, sink.queue_size, drop, event_drop, WhenFull.DROP_OLDEST, taken)
+        if isinstance(sink, OtelConfig):
+            taken = partial(otel.takes, sink)
+            return Outlet(
+                name, built, sink.queue_size, drop, event_drop, WhenFull.DROP_OLDEST, taken, keeps=False
+            )
         when_full = WhenFull.DROP_OLDEST if isinstance(sink, MqttConfig) else WhenFull.DROP_NEWEST
         return Outlet(name, built, sink.queue_size, drop, event_drop, when_full)
 
@@ -131,6 +138,8 @@ class SinkBuilder:
         outlet.replace(make, sink.queue_size, carry=isinstance(sink, MqttConfig))
 
     def _make(self, sink: SinkConfig, config: EdgeConfig, name: str = "") -> Sink:
+        if isinstance(sink, OtelConfig):
+            return otel.OtelSink(sink, config.device_id)
         encode = record_encoder(self._labels, inputs=sink.decision is DecisionDetail.FULL)
         match sink:
             case JsonLinesConfig():
@@ -183,4 +192,6 @@ def _home(sink: SinkConfig) -> tuple[object, ...]:
         return "mqtt", sink.host, sink.port, sink.topic
     if isinstance(sink, WebhookConfig):  # whose queue is for what it takes: with other keys it is another one
         return "webhook", sink
+    if isinstance(sink, OtelConfig):
+        return "otel", sink
     return sink.__struct_config__.tag, sink.path

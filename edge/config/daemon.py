@@ -20,7 +20,14 @@ from spillover.edge.config.keeping import RedactionConfig, SpoolConfig
 from spillover.edge.config.kinds import NameOrEmpty, NotNegative, Positive
 from spillover.edge.config.model import ModelConfig
 from spillover.edge.config.policy import PolicyConfig, TemporalConfig, TrackingConfig
-from spillover.edge.config.sinks import JsonLinesConfig, MqttConfig, SinkConfig, SqliteConfig, WebhookConfig
+from spillover.edge.config.sinks import (
+    JsonLinesConfig,
+    MqttConfig,
+    OtelConfig,
+    SinkConfig,
+    SqliteConfig,
+    WebhookConfig,
+)
 from spillover.edge.config.uplink import UplinkConfig
 
 
@@ -112,7 +119,7 @@ class EdgeConfig(Section, frozen=True):
             self._results(),
             self._paths(),
             self._brokers(),
-            self._webhooks(),
+            self._twins(),
             self._tracks(),
             self._clips(),
             self._pictures(),
@@ -161,7 +168,10 @@ class EdgeConfig(Section, frozen=True):
     def _results(self) -> Iterator[Mistake]:
         if not self.sinks:
             yield "sinks", "results would go nowhere; if they are to, write - {kind: jsonl, path: /dev/null}"
-        elif all(isinstance(sink, WebhookConfig) and not sink.results for sink in self.sinks):
+        elif not any(
+            sink.results if isinstance(sink, WebhookConfig) else not isinstance(sink, OtelConfig)
+            for sink in self.sinks
+        ):
             yield (
                 "sinks",
                 "none of these takes results: set results of the webhook, or add - {kind: jsonl, ...}",
@@ -184,10 +194,10 @@ class EdgeConfig(Section, frozen=True):
             if other != key:
                 yield key, f"{path} is the path of {other} too; two of them must not write to one path"
 
-    def _webhooks(self) -> Iterator[Mistake]:
+    def _twins(self) -> Iterator[Mistake]:
         for index, sink in enumerate(self.sinks):
-            if isinstance(sink, WebhookConfig) and sink in self.sinks[:index]:
-                yield f"sinks[{index}]", "is the same webhook as one above"
+            if isinstance(sink, WebhookConfig | OtelConfig) and sink in self.sinks[:index]:
+                yield f"sinks[{index}]", f"is the same {sink.__struct_config__.tag} as one above"
 
     def _brokers(self) -> Iterator[Mistake]:
         first: dict[tuple[str, int, str], int] = {}
@@ -226,6 +236,11 @@ class EdgeConfig(Section, frozen=True):
     def all_cameras(self) -> tuple[CameraConfig, ...]:
         """The cameras, at least one."""
         return self.cameras or ((self.camera,) if self.camera else ())
+
+    @property
+    def trace_share(self) -> float | None:
+        """The share of frames of which the server is told to record traces; None: no sink takes traces."""
+        return max((sink.share for sink in self.sinks if isinstance(sink, OtelConfig)), default=None)
 
     def key_of(self, camera: CameraConfig) -> str:
         """The key that `camera` stands at: `camera`, or `cameras[1]`."""

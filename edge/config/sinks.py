@@ -128,4 +128,26 @@ class WebhookConfig(Section, frozen=True, tag_field="kind", tag="webhook"):
             yield "url", fault  # which does not show it: it may be a secret
 
 
-SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig | WebhookConfig
+class OtelConfig(Section, frozen=True, tag_field="kind", tag="otel"):
+    """Sends traces of frames to an OpenTelemetry collector, by OTLP over gRPC. It takes no results away."""
+
+    endpoint: str
+    """http://host:4317, or https:// for an encrypted connection."""
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    """Of all frames so many are traced, on both sides; which ones follows from their `frame_id`."""
+    always: tuple[Literal["degraded", "revision", "audit"], ...] = ("degraded", "revision")
+    """Of which results else: those whose cloud answer was wanted and is missing, late answers, audits. The
+    server learns of the share alone."""
+    queue_size: Count = 256
+    """Results that may wait for the collector; the oldest of more are dropped and counted."""
+
+    def checks(self) -> Iterable[Iterable[Mistake]]:
+        """Refuse what is no URL."""
+        return (self._url(),)
+
+    def _url(self) -> Iterator[Mistake]:
+        if fault := web_address_fault(self.endpoint):
+            yield "endpoint", fault
+
+
+SinkConfig = JsonLinesConfig | SqliteConfig | MqttConfig | WebhookConfig | OtelConfig

@@ -66,7 +66,8 @@ class Outlet:
 
     `on_drop` is called for each result that is lost, `on_event_drop` for each event. `when_full` says which
     item a full queue gives up: the newest, which keeps a file whole, or the oldest, which keeps a broker's
-    subscribers current. What it does not take (`takes`) is not the sink's, and nobody's loss.
+    subscribers current. What it does not take (`takes`) is not the sink's, and nobody's loss. Of a sink that
+    does not keep results (`keeps`), none is stored by it.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class Outlet:
         on_event_drop: OnDrop = _uncounted,
         when_full: WhenFull = WhenFull.DROP_NEWEST,
         takes: Takes = _everything,
+        *,
+        keeps: bool = True,
     ) -> None:
         self.name = name
         self._sink = sink
@@ -87,6 +90,7 @@ class Outlet:
         self._states: dict[object, Event] = {}
         """The last state of each camera, zone and line, for a sink that takes the place of this one."""
         self._takes = takes
+        self._keeps = keeps
         self._on_drop = on_drop
         self._on_event_drop = on_event_drop
         self._failing = self._closing = False
@@ -102,12 +106,15 @@ class Outlet:
 
     def put(self, item: Result | Event, ack: DeliveryAck) -> None:
         """Queue a result or an event, or count it as dropped; `ack` is settled once."""
+        if isinstance(item, Event):
+            self.notice(item)
         if not self._takes(item):
             ack.complete(stored=False)  # so that what another sink has to store is not forgotten
             return
-        self._had_results |= isinstance(item, Result)
-        if isinstance(item, Event):
-            self.notice(item)
+        if not self._keeps:
+            ack.complete(stored=False)
+            ack = DeliveryAck(1)  # nobody's
+        self._had_results |= self._keeps and isinstance(item, Result)
         refused = self._queue.put(_Queued(item, ack))
         if isinstance(refused, _Queued):
             self._lost(refused, "queue full")
@@ -168,8 +175,11 @@ class Outlet:
             self.notice(event)
 
     def wait_for_room(self, timeout_s: float) -> bool:
-        """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not."""
-        return self._queue.wait_for_room(timeout_s)
+        """Wait until `put` would not drop, at most `timeout_s` seconds; tell whether it would not.
+
+        Nobody waits for a sink that keeps no results.
+        """
+        return not self._keeps or self._queue.wait_for_room(timeout_s)
 
     def close(self) -> None:
         """Take no more; `run` ends when what is queued has been written, or could not be."""

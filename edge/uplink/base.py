@@ -51,6 +51,10 @@ class Uplink(Protocol):
         """Report of answers what `reported` leaves of them, from now on."""
         ...
 
+    def trace(self, share: float | None) -> None:
+        """Tell the server each frame's trace from now on; `share` are recorded. None: tell nothing."""
+        ...
+
     def ended(self, camera_id: str) -> None:
         """Note that no frame of this camera will be sent any more."""
         ...
@@ -95,6 +99,9 @@ class NoUplink:
 
     def report(self, reported: Reported) -> None:
         """There are no answers."""
+
+    def trace(self, share: float | None) -> None:
+        """There are no calls."""
 
     def ended(self, camera_id: str) -> None:
         """Nothing is held for a camera."""

@@ -115,6 +115,10 @@ class GrpcUplink:
         """Report of answers what `reported` leaves of them, from now on."""
         self._caller.reported = reported
 
+    def trace(self, share: float | None) -> None:
+        """Tell the server each frame's trace from now on; `share` are recorded. None: tell nothing."""
+        self._caller.trace_share = share
+
     def certificate_expires_unix_s(self) -> float:
         """When this device's certificate expires, in Unix time; NaN without one."""
         return self._caller.connections.credentials.expires_unix_s()
@@ -238,7 +242,7 @@ class GrpcUplink:
                 return self._encode_again(pending, encoded_frame.option, refusal)
             return refusal
         attempt = Attempt(encoded_frame, time.monotonic())
-        rpc = self._caller.call(request, pending.give_up_s - attempt.started_s)
+        rpc = self._caller.call(request, encoded_frame.frame_id, pending.give_up_s - attempt.started_s)
         pending.attempt = attempt
         self._ledger.started(attempt, time_left_s)
         rpc.add_done_callback(lambda _: self._advance(pending, self._done, attempt, rpc))

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from spillover.common.errors import InvalidInputError, ModelError
 from spillover.common.images import EncodedImage
+from spillover.common.traces import CALL, TRACE_KEY, part_of
 from spillover.common.types import Prediction
 from spillover.common.wire.conversion import (
     DEVICE_KEY,
@@ -122,6 +123,8 @@ class Caller:
     device_id: str
     reported: Reported
     """What of the cloud's answers is reported; a reload sets another one."""
+    trace_share: float | None = None
+    """The share of traces that are recorded; None: the server is told of no trace."""
 
     def check_size(self, message_bytes: int) -> CallFailure | None:
         """The failure for a message above the size limit; None for any other."""
@@ -131,11 +134,13 @@ class Caller:
         detail = f"{message_bytes} bytes, uplink.max_message_bytes is {limit}"
         return CallFailure(CallStatus.TOO_LARGE, detail)
 
-    def call(self, request: Message, timeout_s: float) -> "Rpc":
+    def call(self, request: Message, frame_id: str, timeout_s: float) -> "Rpc":
         """Start a call. Must run on the encoding thread, which owns `connections`."""
         connection = self.connections.current()
         # The server knows who sends before it reads the message.
         metadata = ((DEVICE_KEY, self.device_id), *self.connections.credentials.metadata())
+        if (share := self.trace_share) is not None:
+            metadata = (*metadata, (TRACE_KEY, part_of(frame_id, CALL, share).header()))
         rpc: Rpc = connection.method.future(request, timeout=timeout_s, metadata=metadata)
         connection.track(rpc)
         return rpc

@@ -135,8 +135,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in {
         "edge.yaml": edge,
         "mqtt.yaml": edge | {"sinks": [{"kind": "mqtt", "host": "127.0.0.1", "port": 1}]},
+        "otel.yaml": edge | {"sinks": [*edge["sinks"], {"kind": "otel", "endpoint": "http://127.0.0.1:1"}]},
         "video.yaml": edge | {"mode": "cloud_only", "uplink": {"payload": "video", "address": "127.0.0.1:1"}},
         "cloud.yaml": {"listen": "127.0.0.1:0", "metrics": None, "models": {"repository": "."}},
+        "traces.yaml": {
+            "listen": "127.0.0.1:0",
+            "metrics": None,
+            "traces": {"endpoint": "http://127.0.0.1:1"},
+        },
         "load.yaml": {},
     }.items():
         (root / name).write_bytes(msgspec.yaml.encode(text))
@@ -157,7 +163,10 @@ def installation(
     }
     if request.param == "edge":
         lines["edge, mqtt"] = "edge -c mqtt.yaml"
+        lines["edge, otel"] = "edge -c otel.yaml"
         lines["edge, video"] = "edge -c video.yaml"
+    if request.param == "cloud":
+        lines["cloud, otel"] = "cloud -c traces.yaml"
     here = tmp_path_factory.mktemp("here") / "files"
     shutil.copytree(folder, here)
     order = [shlex.split(line) for line in lines.values()]
@@ -218,10 +227,22 @@ def test_an_extra_brings_all_that_its_commands_need(installation: tuple[str, dic
     Video wants PyAV, and does without.
     """
     installed, outcomes = installation
-    others = {"lab prepare": "models", "edge, mqtt": "mqtt", "edge, video": "video"}
+    others = {
+        "lab prepare": "models",
+        "edge, mqtt": "mqtt",
+        "edge, otel": "otel",
+        "cloud, otel": "otel",
+        "edge, video": "video",
+    }
     for name, (code, stderr) in outcomes.items():
         if _extra_of(name) != installed:
             continue
         wanted = re.findall(r"install spillover\[(\w+)\]: \S", stderr)
         assert wanted == ([others[name]] if name in others else []), stderr
-        assert code == {"lab prepare": 5, "edge, mqtt": 3, "edge status": 1}.get(name, 0), stderr
+        assert code == {
+            "lab prepare": 5,
+            "edge, mqtt": 3,
+            "edge, otel": 3,
+            "cloud, otel": 3,
+            "edge status": 1,
+        }.get(name, 0), stderr

@@ -24,6 +24,7 @@ FILES = {
     "cloud-video": ("cloud", "video"),
     "cloud-gpu": ("cloud-gpu",),
     "envoy": ("envoy",),
+    "otel": ("otel",),
     "lab": ("lab",),
 }
 """Name of a file, and the extras that it is for."""

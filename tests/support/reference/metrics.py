@@ -11,7 +11,9 @@ from spillover.cloud.security.audit import Refusals
 from spillover.cloud.telemetry.access import AccessLog
 from spillover.cloud.telemetry.calls import STREAMING, Calls
 from spillover.cloud.telemetry.metrics import Metrics as CloudMetrics
+from spillover.cloud.telemetry.traces import Traces
 from spillover.common.metrics import process_registry
+from spillover.common.traces import Collector as SpanCollector
 from spillover.edge.health.readings import DiskSpace, Readings, Throttling
 from spillover.edge.spool.values import SpoolState
 from spillover.edge.telemetry.metrics import Metrics as EdgeMetrics
@@ -75,6 +77,9 @@ def cloud_registry() -> CollectorRegistry:
     metrics = CloudMetrics()
     Calls(metrics.registry, Refusals(lambda *_: None))
     AccessLog(metrics.registry).stop(time.monotonic() + _LIMIT_S)
+    Traces(metrics.registry, SpanCollector("http://127.0.0.1:1", "", "", "")).stop(
+        time.monotonic() + _LIMIT_S
+    )
     metrics.watch_readiness(bool)
     metrics.watch_connections(lambda: dict.fromkeys(("stranger", "known", "proven"), 0.0))
     metrics.watch_streams(lambda: dict.fromkeys(STREAMING, 0.0))

@@ -11,7 +11,14 @@ from spillover.common.model.exit import ExitInfo
 from spillover.common.model.manifest import Manifest
 from spillover.common.model.split import SplitPlan
 from spillover.common.tasks import TASKS
-from spillover.edge.config import EdgeConfig, JsonLinesConfig, MqttConfig, SqliteConfig, WebhookConfig
+from spillover.edge.config import (
+    EdgeConfig,
+    JsonLinesConfig,
+    MqttConfig,
+    OtelConfig,
+    SqliteConfig,
+    WebhookConfig,
+)
 from spillover.edge.sinks.record import Record
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.loadtest.measures import MEASURES
@@ -29,6 +36,7 @@ _SINKS: Mapping[type[Any], str] = {
     SqliteConfig: "sinks.md#sqlite",
     MqttConfig: "sinks.md#mqtt",
     WebhookConfig: "sinks.md#webhook",
+    OtelConfig: "sinks.md#otel",
 }
 STRUCTURES: tuple[type[Any], ...] = (
     EdgeConfig,
