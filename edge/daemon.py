@@ -181,9 +181,9 @@ class Daemon:
             raise SpilloverError(f"not one result reached {', '.join(empty)}: the log says why")
 
     def _build_live_view(self) -> LiveView:
-        refused, model = self.metrics.page_refused, self._device.model
+        model = self._device.model
         live_view = LiveView(
-            self._streams, model.folder.labels, self._shared_predictor, self.status, self._gate, refused
+            self._streams, model.folder.labels, self._shared_predictor, self.status, self._gate
         )
         live_view.watch(self._device.reporting.events)
         hub = live_view.hub

@@ -27,6 +27,7 @@ from spillover.edge.doctor.files import (
     check_pages,
     check_payload,
     check_policy,
+    check_secrets,
     load_model,
     time_model,
 )
@@ -46,6 +47,7 @@ OF_FILES = (
     Check("evidence", check_evidence, 60.0),
     Check("certificate", check_identity),
     Check("pages", check_pages),
+    Check("sink secrets", check_secrets),
     Check("folders", check_folders),
 )
 """The first half: no device is touched, nothing is written, and nobody is asked."""
@@ -108,7 +110,7 @@ def _findings(
     try:
         examined = examine_config(path, EdgeConfig)
     except ConfigError as error:
-        yield failed("configuration", str(error), "name a good file with -c")
+        yield failed("configuration", str(error), "mend the file, or name another with -c")
         return
     if examined.config is None:
         cure = "mend these lines; what else there is to check needs them"

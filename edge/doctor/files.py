@@ -13,7 +13,8 @@ from spillover.common.files import exposure
 from spillover.common.home import cache_home
 from spillover.common.model.pictures import VisionModel
 from spillover.common.mounts import demand_folder
-from spillover.common.net.reload import read_file
+from spillover.common.net.post import trusted
+from spillover.common.net.reload import read_file, read_secret
 from spillover.common.security.tokens import read_tokens
 from spillover.edge.assembly.camera import for_camera, own_keys
 from spillover.edge.assembly.daemon import open_model
@@ -21,7 +22,15 @@ from spillover.edge.assembly.events import build_events
 from spillover.edge.assembly.offload import check_offload, in_words
 from spillover.edge.assembly.policy import policy_for, report_filter
 from spillover.edge.assembly.temporal import build_temporal
-from spillover.edge.config import CameraConfig, EdgeConfig, Mode, PayloadKind, TlsConfig
+from spillover.edge.config import (
+    CameraConfig,
+    EdgeConfig,
+    Mode,
+    MqttConfig,
+    PayloadKind,
+    TlsConfig,
+    WebhookConfig,
+)
 from spillover.edge.config.paths import check_written, written_files
 from spillover.edge.doctor.case import Case
 from spillover.edge.doctor.findings import Finding, failed, ok, skipped, warning
@@ -30,6 +39,7 @@ from spillover.edge.events.values import ObjectEvent
 from spillover.edge.payload.redaction import build_redaction
 from spillover.edge.payload.video import check_codec
 from spillover.edge.results.delivery import EventKind, Fields
+from spillover.edge.sinks.webhook import signature
 from spillover.edge.web.gate import open_gate
 
 if TYPE_CHECKING:
@@ -286,3 +296,30 @@ def _folder(key: str, path: Path) -> Iterator[Finding]:
 
 def _may_write(path: Path) -> str:
     return f"give it to the user of the daemon: chown USER {path}"
+
+
+def check_secrets(case: Case) -> Iterator[Finding]:
+    """What sinks prove themselves by can be read and is kept, and so can the CA that they trust."""
+    for index, sink in enumerate(case.config.sinks):
+        if isinstance(sink, WebhookConfig | MqttConfig):
+            yield from _check_secret(f"sinks[{index}]", sink)
+
+
+def _check_secret(key: str, sink: WebhookConfig | MqttConfig) -> Iterator[Finding]:
+    is_webhook = isinstance(sink, WebhookConfig)
+    named = sink.secret_file if isinstance(sink, WebhookConfig) else sink.password_file
+    path = Path(named).expanduser()
+    try:
+        secret = read_secret(path, f"{key}.{'secret' if is_webhook else 'password'}_file") if named else ""
+        if is_webhook:
+            signature(secret, "", 0, b"")
+        if sink.ca:
+            trusted(sink.ca)
+    except ConfigError as error:
+        yield failed("sink secrets", str(error), "write the secret into it, and let this user read it")
+    except OSError as error:
+        why = f"{key}.ca: {sink.ca}: {error.strerror or error}"
+        yield failed("sink secrets", why, "name a PEM file that this user may read")
+    else:
+        if named:
+            yield from _kept("sink secrets", path, f"read from {path}")

@@ -55,7 +55,9 @@ class MqttSink:
         try:
             access = _access(config, f"{config.topic}-{device_id}-{cameras[0].camera_id}")
             self._broker = Broker(access, (status, OFFLINE), birth, pause)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise ConfigError(f"sinks: ca: {config.ca}: {error}") from error
+        except ValueError as error:
             raise ConfigError(f"sinks: mqtt: {error}") from error
         self._broker.retain(status, ONLINE)
         for topic, payload in device_announcements(config, device_id):

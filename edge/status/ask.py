@@ -1,5 +1,6 @@
 """Asks a running daemon for its status, refuses what any other program answers, and shows it."""
 
+import http.client
 import ssl
 import time
 from collections.abc import Callable
@@ -35,7 +36,12 @@ def ask(address: str, token_file: Path | None = None, ca: Path | None = None) ->
         ConfigError: a file cannot be read.
     """
     token = read_secret(token_file, "--token-file") if token_file else ""
-    code, body = fetch(address, PAGE, LIMIT_S, token=token, context=_trusting(ca) if ca else None)
+    try:
+        code, body = fetch(address, PAGE, LIMIT_S, token=token, context=_trusting(ca) if ca else None)
+    except UnavailableError as error:
+        if ca is None and isinstance(error.__cause__, http.client.RemoteDisconnected):
+            raise UnavailableError(f"{error}; if it serves TLS, name the CA with --ca") from error
+        raise
     if code in {401, 403, 429}:
         why = body[:200].decode(errors="replace").strip()
         raise UnavailableError(f"{address} does not let you ask; --token-file names a token: {why}")

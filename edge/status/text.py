@@ -138,6 +138,8 @@ def _spool(spool: SpoolStatus) -> Iterator[tuple[str, str]]:
 
 def _sink(sink: SinkStatus) -> str:
     text = f"{sink.name}: {sink.stored} results stored, {sink.waiting} waiting, {total(sink.lost)} lost"
+    if sink.events_lost:
+        text += f", {total(sink.events_lost)} events lost"
     if not sink.last_error:
         return text
     when = f"{duration(sink.last_error_age_s or 0.0)} ago"

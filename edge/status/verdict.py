@@ -18,7 +18,7 @@ class Verdict(enum.Enum):
     BALANCED = "the books balance"
     GIVEN_UP = "the sums hold; late answers were given up for want of room or time"
     FAILING = "nothing is lost yet, but something fails, and what waits for it may be"
-    LOST = "RESULTS ARE LOST"
+    LOST = "RESULTS OR EVENTS ARE LOST"
     UNBALANCED = "THE BOOKS DO NOT BALANCE"
 
 
@@ -38,6 +38,8 @@ def losses(status: Status) -> Iterator[str]:
     for sink in status.sinks:
         if sink.lost:
             yield f"sink {sink.name} has lost {total(sink.lost)} results: {listed(sink.lost)}"
+        if sink.events_lost:
+            yield f"sink {sink.name} has lost {total(sink.events_lost)} events: {listed(sink.events_lost)}"
     for name, lost in status.former_sinks_lost.items():
         yield f"sink {name}, which a reload took out, has lost {lost} results"
     if status.spool is None:

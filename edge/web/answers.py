@@ -11,7 +11,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from spillover.common.errors import InvalidInputError
+from spillover.common.errors import Cause, InvalidInputError
 from spillover.common.net.addresses import is_loopback
 
 TEXT = "text/plain; charset=utf-8"
@@ -44,6 +44,9 @@ Session = Callable[[], bool]
 Query = Mapping[str, str]
 Respond = Callable[[WSGIEnvironment, StartResponse, Query], Iterable[bytes]]
 
+OnRefused = Callable[[str], None]
+"""Hears the cause of a refusal."""
+
 READ = ("GET", "HEAD")
 POST = ("POST",)
 
@@ -55,23 +58,32 @@ _SECRET_NAMES = ("token", "access_token", "bearer", "auth", "authorization", "ap
 
 
 def guarded(
-    respond: Respond, fields: Sequence[str] = (), methods: Sequence[str] = READ, *, is_local: bool = True
+    respond: Respond,
+    on_refused: OnRefused,
+    fields: Sequence[str] = (),
+    methods: Sequence[str] = READ,
+    *,
+    is_local: bool = True,
 ) -> WSGIApplication:
     """`respond` for callers that may ask: by these `methods`, from its own pages, these query `fields`.
 
-    Others get 405, 403 or 400 and a line that says why. `is_local`: nobody has to prove who he is.
+    Others get 405, 403 or 400 and a line that says why, and `on_refused` hears the cause. `is_local`: nobody
+    has to prove who he is.
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in methods:
+            on_refused(Cause.UNSUPPORTED)
             why = f"{environ['REQUEST_METHOD'][:20]} is not supported here; use {methods[0]}"
             allow = ("Allow", ", ".join(methods))
             return refuse(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, [allow])
         if why := _stranger(environ, is_local=is_local):
+            on_refused(Cause.FORBIDDEN)
             return refuse(start_response, HTTPStatus.FORBIDDEN, why)
         try:
             query = _query(environ.get("QUERY_STRING", ""), fields)
         except InvalidInputError as error:
+            on_refused(Cause.INVALID)
             return refuse(start_response, HTTPStatus.BAD_REQUEST, str(error))
         return respond(environ, start_response, query)
 

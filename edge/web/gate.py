@@ -24,7 +24,7 @@ from spillover.common.log import get_logger
 from spillover.common.net.http import PROVEN
 from spillover.common.security.config import ListenerSecurity
 from spillover.common.security.tokens import Token, Tokens
-from spillover.edge.web.answers import COOKIE, NO_SECRETS_HERE, SESSION, has_token, refuse
+from spillover.edge.web.answers import COOKIE, NO_SECRETS_HERE, SESSION, OnRefused, has_token, refuse
 
 SESSION_S = 12 * 3600.0
 """How long a login holds."""
@@ -37,9 +37,6 @@ ADDRESSES = 256
 METRICS_ROLE = "metrics"
 """Tokens with this role see no pictures; all others see everything."""
 _LOG_EVERY_S = 10.0
-
-OnRefused = Callable[[str], None]
-"""Hears the cause of a refusal."""
 
 _log = get_logger("web")
 
@@ -110,7 +107,7 @@ class Gate:
         self.cookie = "__Host-spillover" if secure else "spillover"
         """The name of the cookie. Browsers take the first form over TLS alone, for this host and no other."""
         self._attributes = f"Path=/; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
-        self._on_refused = on_refused
+        self.on_refused = on_refused
 
     @property
     def wants_proof(self) -> bool:
@@ -122,6 +119,7 @@ class Gate:
 
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             if has_token(environ.get("QUERY_STRING", "")):
+                self.on_refused(Cause.INVALID)
                 return refuse(start_response, HTTPStatus.BAD_REQUEST, NO_SECRETS_HERE)
             if self._tokens is None:
                 return app(environ, start_response)
@@ -159,7 +157,7 @@ class Gate:
     def refusal(self, error: SpilloverError) -> tuple[HTTPStatus, list[tuple[str, str]]]:
         """The status of an error of this class, and its headers; counts it."""
         if error.cause:
-            self._on_refused(error.cause)
+            self.on_refused(error.cause)
         if isinstance(error, TooManyError):
             return HTTPStatus.TOO_MANY_REQUESTS, [("Retry-After", f"{error.wait_s + 0.5:.0f}")]
         if isinstance(error, ForbiddenError):

@@ -22,8 +22,7 @@ from spillover.edge.inference.predictor import Predictor
 from spillover.edge.inference.reported import ReportFilter
 from spillover.edge.runtime.process import step_back
 from spillover.edge.sinks.record import Encode
-from spillover.edge.web.answers import JSON, Query, refuse, send
-from spillover.edge.web.gate import OnRefused
+from spillover.edge.web.answers import JSON, OnRefused, Query, refuse, send
 
 MAX_BYTES = 8 * 1024 * 1024
 """The longest JPEG."""

@@ -10,6 +10,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import msgspec
 
+from spillover.common.errors import Cause
 from spillover.common.images import encode_jpeg
 from spillover.common.types import Result
 from spillover.edge.inference.predictor import Predictor
@@ -29,7 +30,7 @@ from spillover.edge.web.answers import (
     refuse,
     send,
 )
-from spillover.edge.web.gate import Gate, OnRefused, Sees
+from spillover.edge.web.gate import Gate, Sees
 from spillover.edge.web.hub import Hub, Newest
 from spillover.edge.web.inference import Inference
 from spillover.edge.web.login import Login
@@ -51,7 +52,7 @@ class LiveView:
     """Serves what the cameras see. Its routes go to the server of the metrics; `watch` comes before all.
 
     `labels` names the classes. `predictor` gives what answers pictures of programs, on any thread. `gate`
-    says who may look, and `on_refused` hears the causes of refusals. `clock` gives monotonic seconds.
+    says who may look, and hears why others may not. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -61,7 +62,6 @@ class LiveView:
         predictor: Callable[[], Predictor],
         status: Callable[[], Status],
         gate: Gate,
-        on_refused: OnRefused,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._streams = streams
@@ -72,10 +72,10 @@ class LiveView:
         self._snapshots = threading.Lock()
         self.hub = Hub({one.camera_id: _settings_of(one) for one in streams}, clock)
         self.painter = Painter()
-        self._endless = Streams(self.hub, self.painter, self._full, self._state, on_refused)
+        self._endless = Streams(self.hub, self.painter, self._full, self._state, gate.on_refused)
         self._gate = gate
         self._inference = Inference(
-            predictor, lambda: streams[0].pipeline.settings.report, self._short, on_refused
+            predictor, lambda: streams[0].pipeline.settings.report, self._short, gate.on_refused
         )
 
     def watch(self, events: FrameEvents) -> None:
@@ -122,7 +122,7 @@ class LiveView:
     def _guarded(
         self, respond: Respond, fields: Sequence[str] = (), methods: Sequence[str] = READ
     ) -> WSGIApplication:
-        return guarded(respond, fields, methods, is_local=not self._gate.wants_proof)
+        return guarded(respond, self._gate.on_refused, fields, methods, is_local=not self._gate.wants_proof)
 
     def _status_page(
         self, environ: WSGIEnvironment, start_response: StartResponse, _: Query
@@ -152,6 +152,7 @@ class LiveView:
         """What is newer than the query's `since`, and the `since` of the next request."""
         since = query.get("since", "0")
         if not (since.isascii() and since.isdigit() and len(since) <= 18):
+            self._gate.on_refused(Cause.INVALID)
             return refuse(start_response, HTTPStatus.BAD_REQUEST, "since: must be a number that `next` gave")
         found = kept.since(int(since))
         body = {

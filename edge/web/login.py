@@ -8,7 +8,7 @@ from importlib.resources import files
 from urllib.parse import parse_qs
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from spillover.common.errors import InvalidInputError, SlowCallerError, SpilloverError
+from spillover.common.errors import Cause, InvalidInputError, SlowCallerError, SpilloverError
 from spillover.common.net.http import read_body
 from spillover.edge.web.answers import HEADERS, POST, READ, Query, guarded, refuse, send
 from spillover.edge.web.gate import Gate
@@ -28,7 +28,7 @@ class Login:
     @property
     def routes(self) -> Mapping[str, WSGIApplication]:
         """The pages by their paths; everybody may ask for them."""
-        apart = partial(guarded, is_local=False)
+        apart = partial(guarded, on_refused=self._gate.on_refused, is_local=False)
         return {
             "/login": apart(self._log_in, methods=(*READ, *POST)),
             "/logout": apart(self._log_out, methods=POST),
@@ -41,6 +41,7 @@ class Login:
             form = parse_qs(read_body(environ, FORM_BYTES).decode(), max_num_fields=2)
             cookie = self._gate.log_in(environ.get("REMOTE_ADDR", ""), form.get("token", [""])[0].strip())
         except (InvalidInputError, SlowCallerError, ValueError) as error:
+            self._gate.on_refused(getattr(error, "cause", "") or Cause.INVALID)
             return refuse(start_response, HTTPStatus.BAD_REQUEST, str(error))
         except SpilloverError as error:
             status, headers = self._gate.refusal(error)

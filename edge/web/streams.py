@@ -17,8 +17,7 @@ from spillover.common.types import Result
 from spillover.edge.results.delivery import Event
 from spillover.edge.runtime.process import step_back
 from spillover.edge.sinks.record import encode_event
-from spillover.edge.web.answers import HEADERS, SESSION, Query, Session, refuse
-from spillover.edge.web.gate import OnRefused
+from spillover.edge.web.answers import HEADERS, SESSION, OnRefused, Query, Session, refuse
 from spillover.edge.web.hub import MAX_VIEWERS, OF_FRAMES, Hub, Listener, Shown
 from spillover.edge.web.mosaic import Painter, canvas, size_of
 

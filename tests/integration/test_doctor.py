@@ -260,6 +260,13 @@ def test_each_of_several_cameras_has_its_line(site, tmp_path):
 # The first half: `spillover edge --check`.
 
 PAGES = {"metrics_address": "127.0.0.1:9464"}
+JSONL = {"kind": "jsonl", "path": "-"}
+WEBHOOK = {
+    "kind": "webhook",
+    "url": "https://example.org/hook",
+    "secret_file": "/nowhere/secret",
+    "results": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -274,6 +281,12 @@ PAGES = {"metrics_address": "127.0.0.1:9464"}
         ({"spool": {"path": "/usr"}}, "folders", EXIT_CONFIG),
         ({"uplink": {"tls": {"ca": "/nowhere/ca.crt"}}}, "certificate", EXIT_CONFIG),
         ({"uplink": {"token_file": "/nowhere/token"}}, "certificate", EXIT_CONFIG),
+        ({"sinks": [JSONL, WEBHOOK]}, "sink secrets", EXIT_CONFIG),
+        (
+            {"sinks": [{"kind": "mqtt", "host": "x", "username": "u", "password_file": "/nowhere"}]},
+            "sink secrets",
+            EXIT_CONFIG,
+        ),
         (PAGES | {"security": {"tokens_file": "/nowhere/tokens.yaml"}}, "pages", EXIT_CONFIG),
         (PAGES | {"security": {"tls": {"certificate": "/nowhere", "key": "/nowhere"}}}, "pages", EXIT_CONFIG),
     ],

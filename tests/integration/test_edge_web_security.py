@@ -98,6 +98,8 @@ def test_the_status_is_asked_over_tls_with_a_token(pole: SecureStreet, tmp_path:
     for files in ((None, ca), (tmp_path / "token", None), (tmp_path / "token", Pki(tmp_path / "other").ca)):
         with pytest.raises(UnavailableError):
             ask(address, *files)
+    with pytest.raises(UnavailableError, match=r"if it serves TLS, name the CA with --ca"):
+        ask(address, tmp_path / "token")
 
 
 def test_the_form_gives_a_cookie_that_no_script_and_no_other_site_can_use(pole: SecureStreet) -> None:
@@ -159,6 +161,7 @@ def test_a_token_in_an_address_is_refused(pole: SecureStreet, query: str) -> Non
     for path in ("/", "/login", "/metrics", "/live.mjpg", "/events"):
         status, why = pole.street.get(f"{path}?{query.replace('SECRET', pole.token)}")
         assert (status, why.startswith(b"a token never goes into an address")) == (400, True)
+    assert b'page_refused_total{cause="invalid"}' in pole.street.get("/metrics", pole.bearer(pole.token))[1]
 
 
 @pytest.mark.parametrize(

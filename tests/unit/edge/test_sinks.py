@@ -453,7 +453,7 @@ def test_sinks_that_were_never_started_are_closed() -> None:
 
 
 def test_an_mqtt_sink_starts_nothing_before_its_start() -> None:
-    """Building one leaves the process with the threads that it had; it can be closed as it is."""
+    """Building one leaves the threads as they were; it can be closed as it is. A CA is read at once."""
     pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
     from spillover.edge.sinks.discovery import AnnouncedCamera
     from spillover.edge.sinks.mqtt import MqttSink
@@ -462,3 +462,5 @@ def test_an_mqtt_sink_starts_nothing_before_its_start() -> None:
     sink = MqttSink(MqttConfig(host="127.0.0.1"), "pi", [AnnouncedCamera("cam")], ENCODE)
     assert threading.enumerate() == before
     sink.close()
+    with pytest.raises(ConfigError, match=r"sinks: ca: /nowhere/ca\.crt"):
+        MqttSink(MqttConfig(host="127.0.0.1", ca="/nowhere/ca.crt"), "pi", [AnnouncedCamera("cam")], ENCODE)

@@ -16,6 +16,7 @@ replace = msgspec.structs.replace
 
 LOSSES = {
     "sink lost": {"sinks": (replace(SINK, lost={"queue full": 3}),)},
+    "sink lost events": {"sinks": (replace(SINK, events_lost={"queue full": 3}),)},
     "former sink": {"former_sinks_lost": {"3:jsonl": 16}},
     "spool refused": {"spool": replace(SPOOL, refused={"disk failed": 2, "least valuable": 1})},
     "spool damaged": {"spool": replace(SPOOL, fates={"answered": 3, "corrupt": 1})},

@@ -273,16 +273,18 @@ def test_a_page_for_this_machine_is_not(address: str) -> None:
 
 
 def asked(methods: tuple[str, ...] = ("GET", "HEAD"), *, is_local: bool = True, **environ: str) -> int:
-    """The status of a request for the page `/x`, which takes `camera`."""
-    statuses = []
+    """The status of a request for the page `/x`, which takes `camera`; each refusal is counted by a cause."""
+    statuses: list[str] = []
+    causes: list[str] = []
 
     def respond(environ, start_response, _):
         return send(environ, start_response, "text/plain", b"hello")
 
     base = {"REQUEST_METHOD": "GET", "PATH_INFO": "/x", "QUERY_STRING": ""}
-    page = guarded(respond, ["camera"], methods, is_local=is_local)
+    page = guarded(respond, causes.append, ["camera"], methods, is_local=is_local)
     body = page(base | environ, lambda status, _: statuses.append(status))
     assert b"".join(body).endswith((b"hello", b"\n")) or base | environ != base
+    assert len(causes) == (statuses[0] != "200 OK")
     return int(statuses[0].split()[0])
 
 
