@@ -129,6 +129,8 @@ class LinkAware:
 
     With a budget the rank picks among those that the thresholds would send. With `tracks`, of a camera by the
     age of the newest frame sent, frames are sent for what their answers are worth to them, late ones too.
+    The bucket begins half full, as ranks keep it: a log is a piece of a long run. `from_empty` begins
+    without, as a device does, so that no more is spent than the budget brings in.
     """
 
     def __init__(
@@ -137,6 +139,8 @@ class LinkAware:
         thresholds: Thresholds,
         budget: Budget | None = None,
         tracks: Callable[[float], TrackSummary] | None = None,
+        *,
+        from_empty: bool = False,
     ) -> None:
         self.setting = setting
         self._tracks = tracks
@@ -145,8 +149,8 @@ class LinkAware:
         score = ScoreThreshold(thresholds, EmptyRules(), _never, by_tracks=tracks is not None)
         rules: list[Rule] = [score, ChoosePayload(), LinkGuard()]
         self._policy = Policy(KEEP_ALL, [*rules, RankByBudget()] if budget else rules)
-        # As ranks keep it: a log is a piece of a long run, not the first minutes of a device.
-        self._budget = SimulatedBudget(budget, budget.bucket_bytes / 2) if budget else None
+        held = 0.0 if from_empty or budget is None else budget.bucket_bytes / 2
+        self._budget = SimulatedBudget(budget, held) if budget else None
         usual = PayloadCost(Action.SEND_FRAME, _FIRST_GUESS_BYTES, setting.encode_s, setting.server_s, 1.0)
         self._costs = PayloadCostModel({PICTURE: usual}, PayloadKind.PICTURE, self._clock)
         draw = random.Random(0).random  # noqa: S311 - spreads probes, guards nothing

@@ -107,6 +107,7 @@ class PolicyClock:
             thresholds_for(None, None, else_any=True),
             Budget(most, _PERIOD_S, _BUCKET * most),
             lambda _: self._tracks,
+            from_empty=True,
         )
         self._under_way: deque[SimulatedCall] = deque()
 
