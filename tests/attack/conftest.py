@@ -8,7 +8,7 @@ from tests.attack.__main__ import allow_many_sockets
 from tests.attack.world import World
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world() -> Iterator[World]:
     """Models, certificates and tokens, and the server that the last attempt has left."""
     allow_many_sockets()
