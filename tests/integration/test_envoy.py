@@ -134,12 +134,14 @@ def stalled(channel):
 
 def hogs(channel, count, message_bytes):
     """Unary calls that have sent their whole message, and do not say that it was the last."""
-    silent = SimpleQueue()
     message = pb.InferRequest(image=pb.EncodedImage(data=bytes(message_bytes)))
     method = channel.stream_unary("/spillover.v1.Spillover/Infer", pb.InferRequest.SerializeToString)
-    calls = [method.future(chain([message], iter(silent.get, None)), timeout=CALL_S) for _ in range(count)]
-    for call in calls:
-        call.add_done_callback(lambda _: silent.put(None))
+    calls = []
+    for _ in range(count):
+        silent = SimpleQueue()  # one each: what ends with one call must not be the end of another's message
+        call = method.future(chain([message], iter(silent.get, None)), timeout=CALL_S)
+        call.add_done_callback(lambda _, silent=silent: silent.put(None))
+        calls.append(call)
     return calls
 
 
