@@ -18,7 +18,6 @@ from spillover.lab.loadtest.config import CapacityConfig, FleetConfig, LoadConfi
 from spillover.lab.loadtest.estimate import estimate
 from spillover.lab.loadtest.extrapolate import extrapolate
 from spillover.lab.loadtest.goals import judge
-from spillover.lab.loadtest.leftovers import clear_leftovers
 from spillover.lab.loadtest.links import schedule_of
 from spillover.lab.loadtest.preparing import prepare_pairs
 from spillover.lab.loadtest.recommended import FOLDER, write_recommended
@@ -40,8 +39,9 @@ from spillover.lab.loadtest.results import (
 from spillover.lab.loadtest.room import require_room
 from spillover.lab.loadtest.scenarios import Scenarios
 from spillover.lab.loadtest.server import require_loopback, servers_under_test, wait_until_reachable
-from spillover.lab.loadtest.slow import brake_for
+from spillover.lab.loadtest.slow import brake_for, clear_groups
 from spillover.lab.loadtest.sweep import alike, with_swept_modes
+from spillover.lab.shaper.kernel import clear_links
 from spillover.lab.terminal import Bar
 
 
@@ -79,7 +79,8 @@ class LoadTest:
                 require_loopback(address, "generators")
         self._check()
         self._prepare()
-        clear_leftovers()
+        clear_links()  # of tests whose process was killed before it could
+        clear_groups()
         used = [name for name in config.scenarios if self._is_run(name)]
         expected = estimate(config, used)
         require_room(config, expected.most_simulated)
