@@ -221,11 +221,18 @@ class Clips:
         except UnavailableError as error:
             if self._given_up:
                 return STOPPED
+            # A change may empty the ring before a picture is read, and of no picture no clip can be made.
+            if self._is_changed(clip):
+                return CHANGED
             _log.error("no clip", frame=clip.frame_id, error=str(error))
             return ENCODER_FAILED
-        if clip.settings is not self._current[clip.camera_id]():
+        if self._is_changed(clip):
             return CHANGED
         return self._writer.attempt(lambda: self._writer.store.write(clip.name, data))
+
+    def _is_changed(self, clip: _Clip) -> bool:
+        """The camera's frames are processed otherwise now."""
+        return clip.settings is not self._current[clip.camera_id]()
 
     def _pictures(self, clip: _Clip) -> Iterator[tuple[float, bytes]]:
         """The pictures of a clip as they come, with their times since the first one."""

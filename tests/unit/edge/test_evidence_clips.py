@@ -199,8 +199,7 @@ def test_more_clips_than_can_be_made_are_counted(tmp_path: Path, monkeypatch: py
     with bench.running():
         pass
     assert bench.stored == []
-    reasons = {why for kind, why in bench.lost if kind == "clip"}
-    assert reasons == {clips.ENCODER_FAILED}  # of no picture none is made
+    assert {why for kind, why in bench.lost if kind == "clip"} == {CHANGED}
     bench = Bench(tmp_path / "other")
     monkeypatch.setattr(child, "_COMMAND", ("-c", "import os; os.kill(os.getpid(), 9)"))
     with bench.running():
@@ -229,6 +228,21 @@ def test_a_reload_or_a_stop_in_the_middle_costs_the_clip(
         bench.clips.close()
         bench.clips.give_up()
     assert bench.lost == [("clip", STOPPED)]
+
+
+def test_a_change_before_a_picture_is_read_costs_the_clip(tmp_path: Path) -> None:
+    """The ring is empty then: the clip is lost to the change, not to an encoder that got no picture."""
+    bench = Bench(tmp_path)
+    filling = threading.Thread(target=bench.clips.run, daemon=True)
+    filling.start()
+    bench.runs = True
+    bench.film(20, 5)
+    bench.settings = _Settings()
+    bench.film(20)
+    bench.clips.close()
+    filling.join(LIMIT_S)
+    bench.clips.make()
+    assert [one for one in bench.lost if one[0] == "clip"] == [("clip", CHANGED)]
 
 
 def test_pictures_that_are_none_make_no_clip() -> None:
