@@ -1,16 +1,14 @@
 """The access log: one JSON line for each finished call, written by a thread of its own."""
 
 import os
-import queue
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
 
+from spillover.cloud.telemetry.call_thread import CallThread, TimedCall
 from spillover.cloud.telemetry.calls import FinishedCall
 from spillover.common.log import printable
 
@@ -21,40 +19,31 @@ _MAX_TEXT = 100
 class AccessLog:
     """Writes lines by `write`, by default to standard error, each by one call of it.
 
-    The event loop never waits for whoever reads the log: what finds the queue full is dropped and counted.
+    A line that finds too many before it is dropped and counted.
     """
 
     def __init__(self, registry: CollectorRegistry, write: Callable[[bytes], object] | None = None) -> None:
         self._write = write or partial(os.write, 2)
-        self._calls: queue.Queue[tuple[float, FinishedCall] | None] = queue.Queue(_WAITING)
         self._dropped = Counter(
             "spillover_access_lines_dropped",
             "Lines of the access log that were not written, as its reader is too slow.",
             registry=registry,
         )
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
+        self._thread = CallThread("access-log", _WAITING, self._write_lines)
 
     def add(self, call: FinishedCall) -> None:
         """Have a line written. Never blocks."""
-        try:
-            self._calls.put_nowait((time.time(), call))
-        except queue.Full:
+        if not self._thread.put(call):
             self._dropped.inc()
 
     def stop(self, deadline_s: float) -> bool:
         """Write what waits, by `deadline_s` in `time.monotonic()` seconds; False when it hangs."""
-        try:
-            self._calls.put(None, timeout=max(0.0, deadline_s - time.monotonic()))
-        except queue.Full:
-            return False
-        self._thread.join(max(0.0, deadline_s - time.monotonic()))
-        return not self._thread.is_alive()
+        return self._thread.ended_by(deadline_s)
 
-    def _run(self) -> None:
-        while (item := self._calls.get()) is not None:
+    def _write_lines(self, calls: Sequence[TimedCall]) -> None:
+        for unix_s, call in calls:
             try:
-                self._write(_line(*item))
+                self._write(_line(unix_s, call))
             except OSError:
                 self._dropped.inc()  # a log without a reader must not end the server
 

@@ -1,12 +1,12 @@
 """Spans of the calls whose callers record a trace, made from their timings, sent by a thread of their own."""
 
 import os
-import queue
-import threading
 import time
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
+from spillover.cloud.telemetry.call_thread import CallThread, TimedCall
 from spillover.cloud.telemetry.calls import FinishedCall
 from spillover.common.log import Throttled
 from spillover.common.traces import Collector, Span, TraceContext
@@ -15,15 +15,12 @@ _WAITING = 1024
 _AT_ONCE = 64
 _STAGES = ("decode", "queue", "infer")
 
-_Timed = tuple[float, FinishedCall]
-
 
 class Traces:
-    """Sends spans to `collector`; `add` never blocks. What finds the queue full is dropped and counted."""
+    """Sends spans to `collector`; `add` never blocks. A call that finds too many before it is counted."""
 
     def __init__(self, registry: CollectorRegistry, collector: Collector) -> None:
         self._collector = collector
-        self._calls: queue.Queue[_Timed | None] = queue.Queue(_WAITING)
         self._dropped = Counter(
             "spillover_traces_dropped",
             "Calls whose spans were not sent: the collector is too slow, or takes none.",
@@ -33,52 +30,28 @@ class Traces:
         for reason in ("queue full", "not sent"):
             self._dropped.labels(reason)
         self._log = Throttled("traces")
-        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
-        self._thread.start()
+        self._thread = CallThread("traces", _WAITING, self._send, _AT_ONCE)
 
     def add(self, call: FinishedCall) -> None:
         """Have the spans of a call sent, if its caller records them."""
         if call.trace is None or not call.trace.is_sampled:
             return
-        try:
-            self._calls.put_nowait((time.time(), call))
-        except queue.Full:
+        if not self._thread.put(call):
             self._dropped.labels("queue full").inc()
 
     def stop(self, deadline_s: float) -> bool:
         """Send what waits, by `deadline_s` in `time.monotonic()` seconds; False when it hangs."""
         now_s = time.monotonic()
-        ended = self._ended_by(now_s + (deadline_s - now_s) / 2)
+        ended = self._thread.ended_by(now_s + (deadline_s - now_s) / 2)
         self._collector.close()  # what is still to be sent fails at once
-        return ended or self._ended_by(deadline_s)
+        return ended or self._thread.ended_by(deadline_s)
 
-    def _ended_by(self, deadline_s: float) -> bool:
+    def _send(self, calls: Sequence[TimedCall]) -> None:
         try:
-            self._calls.put(None, timeout=max(0.0, deadline_s - time.monotonic()))
-        except queue.Full:
-            return False
-        self._thread.join(max(0.0, deadline_s - time.monotonic()))
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        more = True
-        while more:
-            calls, more = self._next()
-            try:
-                if calls:
-                    self._collector.send([span for ended in calls for span in _spans(*ended)])
-            except OSError as error:
-                self._dropped.labels("not sent").inc(len(calls))
-                self._log.warning("spans are lost", cause="collector", error=str(error))
-
-    def _next(self) -> tuple[list[_Timed], bool]:
-        """What waits, at most so many at once; and whether the stop has not been asked for."""
-        calls: list[_Timed] = []
-        while not calls or (len(calls) < _AT_ONCE and not self._calls.empty()):
-            if (ended := self._calls.get()) is None:
-                return calls, False
-            calls.append(ended)
-        return calls, True
+            self._collector.send([span for ended in calls for span in _spans(*ended)])
+        except OSError as error:
+            self._dropped.labels("not sent").inc(len(calls))
+            self._log.warning("spans are lost", cause="collector", error=str(error))
 
 
 def _spans(ended_unix_s: float, call: FinishedCall) -> list[Span]:
