@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from spillover.common.cgroups import memory_groups
 from spillover.edge.health.sensors import read
 
 _SECTOR_BYTES = 512
@@ -28,21 +29,17 @@ class MemoryLimit:
 
 def memory_limit(sys: Path, proc: Path) -> MemoryLimit:
     """The limit with the least room left, of this process's control group and those above it."""
-    found = re.search(r"^0::(/.*)$", read(proc / "self" / "cgroup") or "", re.MULTILINE)
-    top = sys / "fs" / "cgroup"
-    if found is None or ".." in found[1].split("/"):
+    groups = [group.folder for group in memory_groups(sys, proc) if group.is_v2]
+    if not groups:
         return MemoryLimit()
-    own = top / found[1].strip("/")
     limits = []
-    for group in (own, *own.parents):
+    for group in groups:
         limit, current = _bytes(group / "memory.max"), _bytes(group / "memory.current")
         if limit is not None and current is not None:
             again = _counted(group / "memory.stat", "inactive_file") or 0
             limits.append((limit, max(0, current - again)))
-        if group == top:
-            break
     limit, used = min(limits, key=lambda one: one[0] - one[1], default=(None, None))
-    return MemoryLimit(limit, used, _counted(own / "memory.events", "oom_kill"))
+    return MemoryLimit(limit, used, _counted(groups[0] / "memory.events", "oom_kill"))
 
 
 def pressure(proc: Path, resource: str) -> float | None:
