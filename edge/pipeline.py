@@ -68,6 +68,7 @@ class Looked:
     camera: CameraSettings
     """What it is processed with, so that no frame meets half a reload."""
     seen: Prediction
+    """All that the model sees, classes that nobody wants too: what redaction goes by."""
     model: ModelId
     steps: StepTimings
     taken_s: float
@@ -77,18 +78,20 @@ class Looked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameJob:
-    """A frame with the local model's prediction of it."""
+    """A frame that the local model has looked at, and what follows from that."""
 
-    frame: Frame
-    seen: Prediction
-    """All that the model sees, classes that nobody wants too: what redaction goes by."""
+    looked: Looked
     prediction: Prediction
-    """What is wanted of it."""
+    """What is wanted of what the model sees."""
     shown: Shown
     """What the temporal stage makes of the prediction: what the local result says."""
-    looked: Looked
     deadline_s: float
     """Monotonic; the first result is out by then."""
+
+    @property
+    def frame(self) -> Frame:
+        """The frame, as the local model sees it."""
+        return self.looked.frame
 
     @property
     def tracks(self) -> TrackSummary | None:
@@ -121,7 +124,7 @@ def _redacted(job: FrameJob, result: Result, redact: Redact | None) -> Frame:
     """The frame without what must neither leave the device nor be shown."""
     if redact is None:
         return job.frame
-    return redact(job.frame, job.seen, result.prediction, job.shown.followed)
+    return redact(job.frame, job.looked.seen, result.prediction, job.shown.followed)
 
 
 class Pipeline:
@@ -226,12 +229,12 @@ class Pipeline:
 
     def _correct(self, looked: Looked) -> FrameJob:
         """What the model said, corrected by the cloud: whatever follows, there is a result."""
-        frame, seen = looked.frame, looked.seen
-        prediction = self._camera.report.wanted(seen)
+        frame = looked.frame
+        prediction = self._camera.report.wanted(looked.seen)
         shown = self._camera.temporal.correct(prediction, frame.image, frame.captured_monotonic_s)
         shown = self._camera.report.shown(shown)
         deadline_s = frame.captured_monotonic_s + self._camera.first_result_s
-        return FrameJob(frame, seen, prediction, shown, looked, deadline_s)
+        return FrameJob(looked, prediction, shown, deadline_s)
 
     def _decide(self, job: FrameJob) -> Decision:
         """Gather what the policy's rules read, and apply them."""

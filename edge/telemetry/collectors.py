@@ -1,7 +1,7 @@
 """Metrics whose figures others keep: byte budget, spool and the device's health, read on each scrape."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -52,10 +52,9 @@ class BudgetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
-        text = "Bytes that may leave now."
-        yield GaugeMetricFamily(f"{PREFIX}budget_left_bytes", text, value=self._left_bytes())
+        yield _gauge("budget_left_bytes", "Bytes that may leave now.", self._left_bytes())
         text = "Bytes charged to the budget, headers and connections included."
-        yield CounterMetricFamily(f"{PREFIX}budget_charged_bytes", text, value=self._charged_bytes())
+        yield _counter("budget_charged_bytes", text, self._charged_bytes())
 
 
 class LiveViewCollector(Collector):
@@ -68,9 +67,9 @@ class LiveViewCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
         text = "Streams of pictures that the live view sends now."
-        yield GaugeMetricFamily(f"{PREFIX}live_viewers", text, value=self._viewers())
+        yield _gauge("live_viewers", text, self._viewers())
         text = "Results and boxes of pictures that a client of the live view was too slow for."
-        yield CounterMetricFamily(f"{PREFIX}live_dropped", text, value=self._dropped())
+        yield _counter("live_dropped", text, self._dropped())
 
 
 class EvidenceCollector(Collector):
@@ -82,16 +81,12 @@ class EvidenceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
         state = self._state()
-        text = "Pictures and clips in the folder."
-        yield GaugeMetricFamily(f"{PREFIX}evidence_files", text, value=state.files)
-        yield GaugeMetricFamily(f"{PREFIX}evidence_bytes", "Their bytes.", value=state.total_bytes)
+        yield _gauge("evidence_files", "Pictures and clips in the folder.", state.files)
+        yield _gauge("evidence_bytes", "Their bytes.", state.total_bytes)
         text = "Pictures of the last seconds, for clips, in memory."
-        yield GaugeMetricFamily(f"{PREFIX}evidence_ring_bytes", text, value=state.ring_bytes)
+        yield _gauge("evidence_ring_bytes", text, state.ring_bytes)
         text = "Pictures and clips that made room, by the bound that wanted it."
-        deleted = CounterMetricFamily(f"{PREFIX}evidence_deleted", text, labels=["bound"])
-        for bound, count in state.deleted.items():
-            deleted.add_metric([bound], count)
-        yield deleted
+        yield _counters("evidence_deleted", text, "bound", state.deleted)
 
 
 class TrackingCollector(Collector):
@@ -106,19 +101,16 @@ class TrackingCollector(Collector):
         if not found:
             return
         text = "Tracked objects that the newest results show."
-        yield GaugeMetricFamily(f"{PREFIX}tracks", text, value=sum(one.shown for one in found))
+        yield _gauge("tracks", text, sum(one.shown for one in found))
         text = (
             "Scenes that ended because the picture shared nothing with the one before, or had another size."
         )
-        yield CounterMetricFamily(f"{PREFIX}cuts", text, value=sum(one.cuts for one in found))
-        text = "Boxes, frames and cloud answers that could not be tracked."
-        dropped = CounterMetricFamily(f"{PREFIX}tracking_dropped", text, labels=["reason"])
+        yield _counter("cuts", text, sum(one.cuts for one in found))
         total: Counter[str] = Counter()
         for one in found:
             total.update(one.dropped)
-        for reason, count in sorted(total.items()):
-            dropped.add_metric([reason], count)
-        yield dropped
+        text = "Boxes, frames and cloud answers that could not be tracked."
+        yield _counters("tracking_dropped", text, "reason", dict(sorted(total.items())))
 
 
 class SceneCollector(Collector):
@@ -129,16 +121,11 @@ class SceneCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
+        cameras = list(self._cameras())
         text = "Frames a second that the scene asks for, where camera.fps has min and max."
-        rate = GaugeMetricFamily(f"{PREFIX}source_scene_fps", text, labels=["camera"])
+        yield _gauges("source_scene_fps", text, "camera", {name: per_s for name, per_s, _ in cameras})
         text = "Frames that the model did not look at, since nothing had changed."
-        reused = CounterMetricFamily(f"{PREFIX}source_frames_reused", text, labels=["camera"])
-        for camera_id, per_s, count in self._cameras():
-            if per_s is not None:
-                rate.add_metric([camera_id], per_s)
-            reused.add_metric([camera_id], count)
-        yield rate
-        yield reused
+        yield _counters("source_frames_reused", text, "camera", {name: count for name, _, count in cameras})
 
 
 class SpoolCollector(Collector):
@@ -153,21 +140,16 @@ class SpoolCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
         state = self._state()
-        prefix = f"{PREFIX}spool_"
         text = "Frames accepted by the disk, and how they ended."
-        fates = CounterMetricFamily(f"{prefix}frames", text, labels=["fate"])
-        for fate in Fate:
-            fates.add_metric([fate.value], getattr(state, fate.value))
-        yield fates
-        yield CounterMetricFamily(f"{prefix}syncs", "Commits to the disk.", value=state.syncs)
-        text = "Frames found on the disk at the start."
-        yield GaugeMetricFamily(f"{prefix}recovered", text, value=state.recovered)
-        yield GaugeMetricFamily(f"{prefix}pending", "Frames on the disk.", value=state.pending)
-        yield GaugeMetricFamily(f"{prefix}bytes", "Bytes of the file in use.", value=state.pending_bytes)
-        text = "Age of the oldest frame on the disk."
-        yield GaugeMetricFamily(f"{prefix}oldest_age_seconds", text, value=state.oldest_age_s)
-        failing = float(bool(state.error))
-        yield GaugeMetricFamily(f"{prefix}failing", "1 while the disk cannot be used.", value=failing)
+        yield _counters(
+            "spool_frames", text, "fate", {fate.value: getattr(state, fate.value) for fate in Fate}
+        )
+        yield _counter("spool_syncs", "Commits to the disk.", state.syncs)
+        yield _gauge("spool_recovered", "Frames found on the disk at the start.", state.recovered)
+        yield _gauge("spool_pending", "Frames on the disk.", state.pending)
+        yield _gauge("spool_bytes", "Bytes of the file in use.", state.pending_bytes)
+        yield _gauge("spool_oldest_age_seconds", "Age of the oldest frame on the disk.", state.oldest_age_s)
+        yield _gauge("spool_failing", "1 while the disk cannot be used.", float(bool(state.error)))
 
 
 class HealthCollector(Collector):
@@ -194,11 +176,8 @@ class HealthCollector(Collector):
         text = "Processes of this control group that the kernel has ended for want of memory."
         yield _counter("oom_kills", text, found.oom_kills)
         text = "Share of the last 10 s in which something waited for it (PSI)."
-        pressure = GaugeMetricFamily(f"{PREFIX}pressure_ratio", text, labels=["resource"])
-        for resource in ("cpu", "memory", "io"):
-            if (share := getattr(found, f"{resource}_pressure")) is not None:
-                pressure.add_metric([resource], share)
-        yield pressure
+        pressure = {"cpu": found.cpu_pressure, "memory": found.memory_pressure, "io": found.io_pressure}
+        yield _gauges("pressure_ratio", text, "resource", pressure)
         yield _gauge("fan_rpm", "Turns a minute of the fastest fan.", found.fan_rpm)
         yield _gauge("supply_volts", "Voltage of the power supply.", found.supply_volts)
         text = "1 while the voltage of the power supply is too low."
@@ -211,38 +190,30 @@ class HealthCollector(Collector):
         yield _gauge("ladder_step", text, self._step() if self._step else None)
         yield from self._throttling(found)
         text = "Memory of this process: its own (anon), and pages of files, libraries mostly (file)."
-        resident = GaugeMetricFamily(f"{PREFIX}resident_bytes", text, labels=["kind"])
-        for kind, value in (("anon", found.process_anon_bytes), ("file", found.process_file_bytes)):
-            if value is not None:
-                resident.add_metric([kind], value)
-        yield resident
+        resident = {"anon": found.process_anon_bytes, "file": found.process_file_bytes}
+        yield _gauges("resident_bytes", text, "kind", resident)
         text = "What this daemon may still write to the file systems of its folders."
-        free = GaugeMetricFamily(f"{PREFIX}disk_free_bytes", text, labels=["folder"])
-        for disk in found.disks:
-            free.add_metric([disk.folder], disk.free_bytes)
-        yield free
+        yield _gauges("disk_free_bytes", text, "folder", {one.folder: one.free_bytes for one in found.disks})
         text = "Bytes written since boot, by card, stick or drive."
-        written = CounterMetricFamily(f"{PREFIX}disk_written_bytes", text, labels=["device"])
-        for name, count in found.disk_written_bytes.items():
-            written.add_metric([name], count)
-        yield written
+        yield _counters("disk_written_bytes", text, "device", found.disk_written_bytes)
 
     def _throttling(self, found: Readings) -> Iterator[Metric]:
+        state = found.throttling
         text = "1 while the firmware holds back for this cause (Raspberry Pi)."
-        now = GaugeMetricFamily(f"{PREFIX}held_back", text, labels=["cause"])
+        yield _gauges("held_back", text, "cause", _ones(state.now) if state else {})
         text = (
             "1 if the firmware has held back for this cause since the device was switched on (Raspberry Pi)."
         )
-        ever = GaugeMetricFamily(f"{PREFIX}held_back_since_boot", text, labels=["cause"])
-        if found.throttling is not None:
-            for cause in CAUSES:
-                now.add_metric([cause], float(cause in found.throttling.now))
-                ever.add_metric([cause], float(cause in found.throttling.since_boot))
-        yield now
-        yield ever
+        yield _gauges("held_back_since_boot", text, "cause", _ones(state.since_boot) if state else {})
+
+
+def _ones(causes: Container[str]) -> dict[str, float]:
+    """1 for each cause that is among these, 0 for the others."""
+    return {cause: float(cause in causes) for cause in CAUSES}
 
 
 def _gauge(name: str, text: str, value: float | None) -> Metric:
+    """A figure; what is not known has no series."""
     family = GaugeMetricFamily(PREFIX + name, text)
     if value is not None:
         family.add_metric([], value)
@@ -250,7 +221,25 @@ def _gauge(name: str, text: str, value: float | None) -> Metric:
 
 
 def _counter(name: str, text: str, value: float | None) -> Metric:
+    """A count, likewise."""
     family = CounterMetricFamily(PREFIX + name, text)
     if value is not None:
         family.add_metric([], value)
+    return family
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float | None]) -> Metric:
+    """Figures by the value of a label, likewise."""
+    family = GaugeMetricFamily(PREFIX + name, text, labels=[label])
+    for key, value in values.items():
+        if value is not None:
+            family.add_metric([key], value)
+    return family
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """Counts by the value of a label."""
+    family = CounterMetricFamily(PREFIX + name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
     return family

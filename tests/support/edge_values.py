@@ -65,4 +65,4 @@ def look(frame: Frame, result: Result, settings: CameraSettings) -> Look:
     """A frame for somebody who watches, of which the model said what the result says."""
     said = result.prediction
     looked = Looked(frame, settings, settings, said, result.model, StepTimings(0, 0, 0), 0.0, "")
-    return Look(FrameJob(frame, said, said, Shown(said), looked, 1.0), result, settings)
+    return Look(FrameJob(looked, said, Shown(said), 1.0), result, settings)
