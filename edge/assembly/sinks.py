@@ -105,7 +105,7 @@ class SinkBuilder:
         sink = config.sinks[index]
         name = f"{number}:{sink.__struct_config__.tag}"
         with _numbered(index):
-            built = self._make(sink, config, name)
+            built = self._make(sink, config)
         opened.callback(built.close)
         drop, event_drop = partial(self._on_drop, name), partial(self._on_event_drop, name)
         if isinstance(sink, WebhookConfig):
@@ -137,7 +137,7 @@ class SinkBuilder:
 
         outlet.replace(make, sink.queue_size, carry=isinstance(sink, MqttConfig))
 
-    def _make(self, sink: SinkConfig, config: EdgeConfig, name: str = "") -> Sink:
+    def _make(self, sink: SinkConfig, config: EdgeConfig) -> Sink:
         if isinstance(sink, OtelConfig):
             return otel.OtelSink(sink, config.device_id)
         encode = record_encoder(self._labels, inputs=sink.decision is DecisionDetail.FULL)
@@ -163,10 +163,7 @@ class SinkBuilder:
 
                 return MqttSink(sink, config.device_id, self._cameras(config), encode, pictures=pictures)
             case WebhookConfig():
-                return WebhookSink(sink, config.device_id, encode, partial(self._refused, name))
-
-    def _refused(self, name: str, is_result: bool) -> None:
-        (self._on_drop if is_result else self._on_event_drop)(name, "refused")
+                return WebhookSink(sink, config.device_id, encode)
 
     def _cameras(self, config: EdgeConfig) -> list[AnnouncedCamera]:
         """What MQTT sinks announce."""

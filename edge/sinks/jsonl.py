@@ -32,6 +32,9 @@ class JsonLinesSink:
         ConfigError: the path can never be a file that is appended to.
     """
 
+    refused = ()
+    """What a disk does not take now it may take later."""
+
     def __init__(
         self, path: str, encode: Encode, *, events: bool = True, rotate_bytes: int = 0, rotate_keep: int = 1
     ) -> None:

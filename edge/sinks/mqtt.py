@@ -38,6 +38,9 @@ class MqttSink:
         ConfigError: a file named in the configuration cannot be read.
     """
 
+    refused = ()
+    """A broker of MQTT 3.1.1 confirms a message or says nothing."""
+
     def __init__(
         self,
         config: MqttConfig,

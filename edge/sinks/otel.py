@@ -95,6 +95,9 @@ class OtelSink:
         ConfigError: the extra `otel` is not installed.
     """
 
+    refused = ()
+    """What a collector does not take is sent again."""
+
     def __init__(self, config: OtelConfig, device_id: str) -> None:
         self._config = config
         self._collector = Collector(config.endpoint, "spillover-edge", device_id, "sinks: kind otel")

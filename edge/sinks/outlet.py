@@ -25,7 +25,7 @@ _FLUSH_EVERY = 64
 """Where the sink never catches up, so many items are the most that a crash can cost."""
 
 OnDrop = Callable[[str], None]
-"""Called for each item that is lost, with the reason: `queue full`, `write failed`, `stopped`."""
+"""Called for each item that is lost, with the reason: `queue full`, `write failed`, `refused`, `stopped`."""
 Order = Callable[[], None]
 """What the writing thread does between two items."""
 MakeSink = Callable[[], Sink]
@@ -274,6 +274,8 @@ class Outlet:
         except (OSError, InUseError) as error:
             self._fails(error)
             return False
+        finally:
+            self._lose_refused()
         if not self._reopens:
             self._works()
         for item, ack in self._unflushed:
@@ -283,6 +285,13 @@ class Outlet:
         if not last:
             self._exchange()
         return True
+
+    def _lose_refused(self) -> None:
+        refused = {id(item) for item in self._sink.refused}
+        lost = [queued for queued in self._unflushed if id(queued.item) in refused]
+        self._unflushed = [queued for queued in self._unflushed if id(queued.item) not in refused]
+        for queued in lost:
+            self._lost(queued, "refused")
 
     def _exchange(self) -> None:
         """Go on with the sink that was asked for, if one was."""

@@ -1,5 +1,6 @@
 """What every sink can do: take results and events, and store or send them when asked."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from spillover.common.types import Result
@@ -11,6 +12,11 @@ class Sink(Protocol):
 
     What `write` and `tell` took is held until a `flush` succeeds; one that fails can be tried again.
     """
+
+    @property
+    def refused(self) -> Sequence[Result | Event]:
+        """What the last `flush`, whether it failed or not, was told is never going to be taken; not held."""
+        ...
 
     def start(self) -> None:
         """Start what runs in the background; called once, before anything is written."""

@@ -100,6 +100,9 @@ class SqliteSink:
         ConfigError: the path can never be a file.
     """
 
+    refused = ()
+    """What a disk does not take now it may take later."""
+
     def __init__(self, path: str, encode: Encode, keep_days: float, max_bytes: int) -> None:
         self._path = Path(path).expanduser()
         self._encode = encode

@@ -42,9 +42,6 @@ _AGAIN = frozenset({408, 425, 429})
 _PREFIX = "whsec_"
 RESULT = "result"
 
-OnRefused = Callable[[bool], None]
-"""Called for each post that the server refuses for good, with whether it was a result."""
-
 
 def takes(config: WebhookConfig, item: Result | Event) -> bool:
     """Whether an item is to be posted."""
@@ -81,14 +78,13 @@ class WebhookSink:
         config: WebhookConfig,
         device_id: str,
         encode: Encode,
-        on_refused: OnRefused,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        self.refused: list[Result | Event] = []
         self._config = config
         self._device_id = device_id
         self._encode = encode
-        self._on_refused = on_refused
         self._clock = clock
         self._wall = wall
         self._secret = partial(read_secret, Path(config.secret_file).expanduser(), "sinks: secret_file")
@@ -118,20 +114,22 @@ class WebhookSink:
     def write(self, result: Result) -> None:
         """Hold a result: its id is the frame's, in each revision."""
         about, record = result.frame_id, msgspec.Raw(self._encode(result))
-        self._hold(f"{about}:{result.revision}", RESULT, about, record)
+        self._hold(result, f"{about}:{result.revision}", RESULT, about, record)
 
     def tell(self, event: Event) -> None:
         """Hold an event: its id is that of the object's event, in each phase."""
         fields, kind = event.fields, event.kind.value
         record = msgspec.Raw(encode_event(event))
         if event_id := fields.get("event_id"):
-            self._hold(f"{event_id}:{fields['phase']}", kind, str(event_id), record)
+            self._hold(event, f"{event_id}:{fields['phase']}", kind, str(event_id), record)
         else:
             about = str(fields.get("name") or fields.get("frame_id") or f"{kind}:{event.at_unix_s:.6f}")
-            self._hold(f"{self._device_id}:{kind}:{about}:{event.at_unix_s:.6f}", kind, about, record)
+            webhook_id = f"{self._device_id}:{kind}:{about}:{event.at_unix_s:.6f}"
+            self._hold(event, webhook_id, kind, about, record)
 
     def flush(self) -> None:
         """Post what is held. Raises OSError: the server is away, or it is too early to try again."""
+        self.refused = []
         if self._held and self._clock() < self._next_s:
             raise OSError(self._problem)
         while self._held:
@@ -146,9 +144,11 @@ class WebhookSink:
         """Nothing is open between two posts."""
         self._closing.set()
 
-    def _hold(self, webhook_id: str, kind: str, about: str, record: msgspec.Raw) -> None:
+    def _hold(
+        self, item: Result | Event, webhook_id: str, kind: str, about: str, record: msgspec.Raw
+    ) -> None:
         body = {"type": kind, "id": about, "device_id": self._device_id, "data": record}
-        self._held.append(_Post(webhook_id, kind == RESULT, msgspec.json.encode(body)))
+        self._held.append(_Post(item, webhook_id, msgspec.json.encode(body)))
 
     def _post(self, held: "_Post") -> None:
         """Raises OSError: it is to be tried again."""
@@ -170,7 +170,7 @@ class WebhookSink:
             why = f"the server answers {status}"
             if status not in _AGAIN and status not in range(500, 600):
                 _log.warning("post refused", status=status, id=held.webhook_id)
-                self._on_refused(held.is_result)
+                self.refused.append(held.item)
                 return
         wanted_s = float(asked_s) if asked_s.isascii() and asked_s.isdigit() else 0.0
         self._next_s = self._clock() + min(max(self._pause_s, wanted_s), LONGEST_PAUSE_S)
@@ -182,6 +182,6 @@ class WebhookSink:
 class _Post(NamedTuple):
     """One post on its way."""
 
+    item: Result | Event
     webhook_id: str
-    is_result: bool
     body: bytes

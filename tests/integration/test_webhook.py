@@ -36,18 +36,17 @@ HIDDEN_PATH = "/services/T0/B0/very-secret?token=abc"
 class Bench:
     """A sink on a clock of the test."""
 
-    def __init__(self, folder: Path, address: str, scheme: str = "http", **keys: Any) -> None:
+    def __init__(
+        self, folder: Path, address: str, scheme: str = "http", timeout_s: float = 30.0, **keys: Any
+    ) -> None:
         self.secret = folder / "secret"
         self.secret.write_text(f"{SECRET}\n")
         self.secret.chmod(0o600)
         self.now_s = 0.0
-        self.refused: list[bool] = []
         url = f"{scheme}://{address}{HIDDEN_PATH}"
-        self.config = WebhookConfig(url=url, secret_file=str(self.secret), timeout_s=0.5, **keys)
+        self.config = WebhookConfig(url=url, secret_file=str(self.secret), timeout_s=timeout_s, **keys)
         encode = record_encoder(("cat",))
-        self.sink = WebhookSink(
-            self.config, "pole-7", encode, self.refused.append, lambda: self.now_s, lambda: 1.7e9
-        )
+        self.sink = WebhookSink(self.config, "pole-7", encode, lambda: self.now_s, lambda: 1.7e9)
 
 
 def happened(phase: str = "provisional") -> Event:
@@ -113,17 +112,19 @@ def test_a_server_in_trouble_is_tried_again_later_and_one_that_refuses_is_not(tm
     with web_server() as server:
         bench = Bench(tmp_path, server.address)
         server.answers = [500, 429, 400, 302]
-        for phase in ("provisional", "confirmed", "withdrawn"):
-            bench.sink.tell(happened(phase))
+        events = [happened(phase) for phase in ("provisional", "confirmed", "withdrawn")]
+        for event in events:
+            bench.sink.tell(event)
         for tries in (1, 2):
             with pytest.raises(OSError, match="answers"):
                 bench.sink.flush()
             with pytest.raises(OSError, match="answers"):
                 bench.sink.flush()
+            assert not bench.sink.refused
             assert len(server.posts) == tries
             bench.now_s += 2.0 ** (tries - 1)
         bench.sink.flush()
-        assert bench.refused == [False, False]  # 400, and a redirect, which is not followed
+        assert bench.sink.refused == events[:2]  # 400, and a redirect, which is not followed
         ids = [one.headers["webhook-id"].rpartition(":")[2] for one in server.posts]
         assert ids == [*["provisional"] * 3, "confirmed", "withdrawn"]
         server.answers, server.retry_after = [503], "86400"
@@ -132,12 +133,13 @@ def test_a_server_in_trouble_is_tried_again_later_and_one_that_refuses_is_not(tm
             bench.sink.flush()
         bench.now_s += LONGEST_PAUSE_S
         bench.sink.flush()
+        assert not bench.sink.refused
 
 
 def test_a_slow_server_and_one_that_is_away_cost_their_limit_and_tell_no_secret(tmp_path: Path) -> None:
     """A server that answers a byte at a time, or not at all; errors and log have its host alone."""
     with web_server() as server, capture_logs() as log:
-        bench = Bench(tmp_path, server.address)
+        bench = Bench(tmp_path, server.address, timeout_s=0.5)
         server.answers = [SILENT]
         bench.sink.tell(happened())
         with pytest.raises(OSError, match="localhost does not answer") as slow:
@@ -190,9 +192,7 @@ def test_a_server_that_is_away_holds_up_nobody_and_the_newest_are_kept(tmp_path:
     with web_server() as server:
         port = int(server.address.rpartition(":")[2])
     bench, lost = Bench(tmp_path, f"localhost:{port}"), list[str]()
-    sink = WebhookSink(
-        bench.config, "pole-7", record_encoder(()), bench.refused.append, count(0, 100).__next__
-    )
+    sink = WebhookSink(bench.config, "pole-7", record_encoder(()), count(0, 100).__next__)
     outlet = Outlet(
         "0:webhook",
         sink,
@@ -220,6 +220,31 @@ def test_a_server_that_is_away_holds_up_nobody_and_the_newest_are_kept(tmp_path:
         thread.join(60)
     got = [int(body["id"]) for body in bodies(server)]
     assert got == [*range(WINDOW), *range(WINDOW + 4, WINDOW + 12)]
+
+
+def test_what_a_server_refuses_is_stored_by_nobody(tmp_path: Path) -> None:
+    """It is lost once, at once and by its kind, though the post behind it waits for a server in trouble."""
+    with web_server() as server:
+        bench = Bench(tmp_path, server.address, results=True)
+        server.answers = [404, 400, 503]
+        lost, events_lost = list[str](), list[str]()
+        outlet = Outlet("0:webhook", bench.sink, 8, lost.append, events_lost.append)
+        acks = [DeliveryAck(1) for _ in range(3)]
+        for item, ack in zip((result("wrong"), happened(), result("waits")), acks, strict=True):
+            outlet.put(item, ack)
+        thread = threading.Thread(target=outlet.run, daemon=True)
+        thread.start()
+        assert acks[0].wait(30) is False
+        assert acks[1].wait(30) is False
+        state = outlet.state()
+        assert (state.stored, state.waiting, state.failing) == (0, 1, True)
+        assert outlet.lost_everything
+        bench.now_s += LONGEST_PAUSE_S
+        assert acks[2].wait(30) is True
+        outlet.close()
+        thread.join(60)
+    assert (lost, events_lost) == (["refused"], ["refused"])
+    assert (outlet.state().stored, outlet.lost_everything) == (1, False)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from spillover.edge.results.delivery import Event
 class MemorySink:
     """Keeps everything in lists; `closed` tells whether it was let go."""
 
+    refused = ()
+
     def __init__(self) -> None:
         self.results: list[Result] = []
         self.events: list[Event] = []
