@@ -9,6 +9,7 @@ from pathlib import Path
 from spillover.common.errors import ConfigError
 from spillover.common.extras import missing_extra
 from spillover.common.log import get_logger
+from spillover.common.types import Result
 from spillover.edge.config import (
     DecisionDetail,
     EdgeConfig,
@@ -19,15 +20,15 @@ from spillover.edge.config import (
     SqliteConfig,
     WebhookConfig,
 )
+from spillover.edge.results.delivery import Event
 from spillover.edge.runtime.queues import WhenFull
-from spillover.edge.sinks import otel
+from spillover.edge.sinks import otel, webhook
 from spillover.edge.sinks.discovery import AnnouncedCamera, announced
 from spillover.edge.sinks.jsonl import JsonLinesSink
 from spillover.edge.sinks.outlet import Outlet
 from spillover.edge.sinks.outlets import Outlets
 from spillover.edge.sinks.record import record_encoder
 from spillover.edge.sinks.sink import Sink
-from spillover.edge.sinks.webhook import WebhookSink, takes
 
 _log = get_logger("sink")
 
@@ -107,17 +108,17 @@ class SinkBuilder:
         with _numbered(index):
             built = self._make(sink, config)
         opened.callback(built.close)
-        drop, event_drop = partial(self._on_drop, name), partial(self._on_event_drop, name)
-        if isinstance(sink, WebhookConfig):
-            taken = partial(takes, sink)
-            return Outlet(name, built, sink.queue_size, drop, event_drop, WhenFull.DROP_OLDEST, taken)
-        if isinstance(sink, OtelConfig):
-            taken = partial(otel.takes, sink)
-            return Outlet(
-                name, built, sink.queue_size, drop, event_drop, WhenFull.DROP_OLDEST, taken, keeps=False
-            )
-        when_full = WhenFull.DROP_OLDEST if isinstance(sink, MqttConfig) else WhenFull.DROP_NEWEST
-        return Outlet(name, built, sink.queue_size, drop, event_drop, when_full)
+        is_remote = isinstance(sink, MqttConfig | WebhookConfig | OtelConfig)
+        return Outlet(
+            name,
+            built,
+            sink.queue_size,
+            partial(self._on_drop, name),
+            partial(self._on_event_drop, name),
+            WhenFull.DROP_OLDEST if is_remote else WhenFull.DROP_NEWEST,
+            partial(_takes, sink),
+            keeps=not isinstance(sink, OtelConfig),
+        )
 
     def _settle(
         self, outlet: Outlet, running: tuple[EdgeConfig, SinkConfig], wanted: tuple[EdgeConfig, SinkConfig]
@@ -163,7 +164,7 @@ class SinkBuilder:
 
                 return MqttSink(sink, config.device_id, self._cameras(config), encode, pictures=pictures)
             case WebhookConfig():
-                return WebhookSink(sink, config.device_id, encode)
+                return webhook.WebhookSink(sink, config.device_id, encode)
 
     def _cameras(self, config: EdgeConfig) -> list[AnnouncedCamera]:
         """What MQTT sinks announce."""
@@ -181,6 +182,12 @@ def _numbered(index: int) -> Iterator[None]:
     except ConfigError as error:
         text = f"sinks[{index}]: {str(error).removeprefix('sinks: ')}"
         raise type(error)(text) from error
+
+
+def _takes(sink: SinkConfig, item: Result | Event) -> bool:
+    if isinstance(sink, WebhookConfig):
+        return webhook.takes(sink, item)
+    return not isinstance(sink, OtelConfig) or otel.takes(sink, item)
 
 
 def _home(sink: SinkConfig) -> tuple[object, ...]:
