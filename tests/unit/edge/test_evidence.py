@@ -102,10 +102,40 @@ def test_a_folder_that_can_never_be_is_named_and_one_that_is_away_is_waited_for(
     store = Store(tmp_path / "away" / "evidence", 1000, DAY_S)
     with pytest.raises(FileNotFoundError):
         store.write(name_of(0), b"x")
+    store.prune()  # waits as well, and says nothing
     (tmp_path / "away").mkdir()
     store.write(name_of(0), b"x")
     assert store.state().files == 1
     assert not (tmp_path / "away" / name_of(0)).stat().st_mode & 0o007  # pictures of people
+
+
+def test_a_disk_that_comes_back_as_another_is_locked_and_read_anew(tmp_path: Path) -> None:
+    """What is away is not forgotten, and nobody else has what is there; bounds hold once it is back."""
+    folder, away, wall = tmp_path / "disk", tmp_path / "away", Wall()
+    folder.mkdir()
+    store = Store(folder / "evidence", 1000, DAY_S, wall)
+    store.write(name_of(0), bytes(300))
+    os.utime(folder / name_of(0), (wall.now_s, wall.now_s))
+    wall.now_s += 2 * DAY_S
+    folder.rename(away)
+    with pytest.raises(FileNotFoundError):
+        store.prune()
+    assert store.state().files == 1
+    folder.mkdir()
+    store.prune()
+    assert store.state().files == 0
+    with pytest.raises(InUseError):
+        Store(folder / "evidence", 1000, DAY_S)
+    folder.rename(tmp_path / "other")
+    away.rename(folder)
+    store.write(name_of(1), bytes(300))
+    assert store.state().files == 2
+    store.prune()
+    assert set(_sizes(folder)) == {name_of(1)}
+    assert store.state().deleted["keep_days"] == 1
+    with pytest.raises(InUseError):
+        Store(folder / "evidence", 1000, DAY_S)
+    store.close()
 
 
 @pytest.fixture
