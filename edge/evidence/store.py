@@ -13,6 +13,7 @@ from spillover.common.errors import ConfigError
 from spillover.common.files import FileLock, lock_file, write_atomic
 from spillover.common.log import get_logger
 from spillover.common.mounts import demand_folder, may_pass
+from spillover.edge.telemetry.collectors import EvidenceState
 
 _log = get_logger("evidence")
 
@@ -24,16 +25,6 @@ _MODE = 0o640
 """Pictures of people are for the daemon's user and its group."""
 RESERVE_BYTES, RESERVE_SHARE = 32_000_000, 0.05
 """So much of the disk is left to results and the spool, or so much of a small one."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreState:
-    """What the folder has now, and what has gone from it since the start."""
-
-    files: int
-    total_bytes: int
-    deleted: dict[str, int]
-    """By reason: `max_mb`, `keep_days`, `disk`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +71,9 @@ class Store:
         """Whether a whole file of this name is there, as far as is known."""
         return name in self._files
 
-    def state(self) -> StoreState:
+    def state(self) -> EvidenceState:
         """The store now."""
-        return StoreState(len(self._files), self._bytes, dict(self._deleted))
+        return EvidenceState(len(self._files), self._bytes, dict(self._deleted))
 
     def write(self, name: str, data: bytes) -> None:
         """Store a file; the oldest make room.
