@@ -52,7 +52,6 @@ class _Clip:
     frame_id: str
     settings: CameraSettings
     reader: Reader
-    from_s: float
     until_s: float
     last_s: float
     """It is prolonged up to here."""
@@ -180,14 +179,12 @@ class Clips:
         if clip and goes_on and until_s <= clip.last_s:
             clip.until_s = until_s
         else:
-            from_s = at_s - self._config.before_s
-            reader = Reader(from_s)
+            reader = Reader(at_s - self._config.before_s)
             clip = _Clip(
                 result.camera_id,
                 result.frame_id,
                 look.settings,
                 reader,
-                from_s,
                 until_s,
                 at_s + max(LONGEST_S, self._config.after_s),
             )
