@@ -17,16 +17,6 @@ class CameraStream:
     camera: Camera
     pipeline: Pipeline
 
-    def slow_down(self, share: float, reason: str = "heat") -> None:
-        """Make frames of this share of the pictures from now on: 1.0 all, 0.0 none. Thread-safe.
-
-        Those passed over are counted as thinned for `reason`. A file at pace `fast` gives every picture.
-
-        Raises:
-            ValueError: it is no share.
-        """
-        self.camera.slow_down(share, reason)
-
     def stop(self) -> None:
         """Capture no more, and drop what is queued. Does not wait for a read that is under way."""
         if isinstance(self.source, ResilientSource):

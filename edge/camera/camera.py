@@ -247,7 +247,7 @@ class Camera:
 
     def _place(self) -> str:
         """The place of the newest picture of a video file, where frames' numbers no longer tell it."""
-        passed_over = self.thinned.total()
+        passed_over = self.thinned.total() + self._config.skip_frames - self._to_skip
         return f"#{self.captured - 1 + passed_over}" if passed_over and not self._source.live else ""
 
     def _is_through(self) -> bool:

@@ -16,7 +16,7 @@ from spillover.common.types import Result
 from spillover.edge.inference.predictor import Predictor
 from spillover.edge.pipeline import CameraSettings
 from spillover.edge.sinks.record import encode_event, record_encoder, to_record
-from spillover.edge.status.values import Status
+from spillover.edge.status.build import StatusSource
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.web.answers import (
@@ -60,7 +60,7 @@ class LiveView:
         streams: Sequence[CameraStream],
         labels: Sequence[str],
         predictor: Callable[[], Predictor],
-        status: Callable[[], Status],
+        status: StatusSource,
         gate: Gate,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,7 +75,7 @@ class LiveView:
         self._endless = Streams(self.hub, self.painter, self._full, self._state, gate.on_refused)
         self._gate = gate
         self._inference = Inference(
-            predictor, lambda: streams[0].pipeline.settings.report, self._short, gate.on_refused
+            predictor, lambda: streams[0].pipeline.in_use.report, self._short, gate.on_refused
         )
 
     def watch(self, events: FrameEvents) -> None:
@@ -156,7 +156,7 @@ class LiveView:
             return refuse(start_response, HTTPStatus.BAD_REQUEST, "since: must be a number that `next` gave")
         found = kept.since(int(since))
         body = {
-            "boot_id": self._status().boot_id,
+            "boot_id": self._status.boot_id,
             "next": found[-1].number if found else int(since),
             name: [msgspec.Raw(encode(one.item)) for one in found],
         }
