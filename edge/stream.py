@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
-from spillover.edge.pipeline import Pipeline
+from spillover.edge.pipeline import CameraSettings, Pipeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,6 +16,10 @@ class CameraStream:
     source: Source
     camera: Camera
     pipeline: Pipeline
+
+    def settings(self) -> CameraSettings:
+        """What its next frame is processed with, where the device's model itself answers. Thread-safe."""
+        return self.pipeline.settings
 
     def stop(self) -> None:
         """Capture no more, and drop what is queued. Does not wait for a read that is under way."""

@@ -14,7 +14,6 @@ from spillover.common.errors import Cause
 from spillover.common.images import encode_jpeg
 from spillover.common.types import Result
 from spillover.edge.inference.predictor import Predictor
-from spillover.edge.pipeline import CameraSettings
 from spillover.edge.sinks.record import encode_event, record_encoder, to_record
 from spillover.edge.status.build import StatusSource
 from spillover.edge.stream import CameraStream
@@ -70,7 +69,7 @@ class LiveView:
         self._json = msgspec.json.Encoder()
         self._short = record_encoder(labels, inputs=False)
         self._snapshots = threading.Lock()
-        self.hub = Hub({one.camera_id: _settings_of(one) for one in streams}, clock)
+        self.hub = Hub({one.camera_id: one.settings for one in streams}, clock)
         self.painter = Painter()
         self._endless = Streams(self.hub, self.painter, self._full, self._state, gate.on_refused)
         self._gate = gate
@@ -207,10 +206,6 @@ class LiveView:
             "login": self._gate.wants_proof,
         }
         return self._json.encode({"status": self._status(), "scenes": scenes, "live": live})
-
-
-def _settings_of(stream: CameraStream) -> Callable[[], CameraSettings]:
-    return lambda: stream.pipeline.settings
 
 
 def _scene(stream: CameraStream) -> dict[str, object]:
