@@ -1,4 +1,4 @@
-"""What benchmarks that write a report have in common: options of their commands, and tables in Markdown."""
+"""What benchmarks that write a report have in common: options of commands, verdicts, tables in Markdown."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,6 +32,11 @@ def show(report: Path) -> None:
     """Print the report, and where it is."""
     click.echo(report.read_text(encoding="utf-8"))
     click.echo(f"written: {report}")
+
+
+def verdict(*, met: bool) -> str:
+    """What a table says of a goal."""
+    return "met" if met else "missed"
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

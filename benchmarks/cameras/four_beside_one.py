@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 
 from benchmarks.edge.memory import Rss, last_rss
+from benchmarks.reports import verdict
 from spillover.common.home import models_home
 from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import edge_running
@@ -121,26 +122,22 @@ def _rows(figures: CamerasFigures) -> list[tuple[str, str, str, str]]:
             f"memory of four over that of one ({four:.0f} MB and {one:.0f} MB)",
             f"{four / one:.2f}",
             f"<= {GOAL_MEMORY}",
-            _met(four / one <= GOAL_MEMORY),
+            verdict(met=four / one <= GOAL_MEMORY),
         ),
         (
             f"frames answered, four cameras over one of four times the rate ({rates}; median of pairs; "
             f"{min(pairs):.2f} .. {max(pairs):.2f})",
             f"{statistics.median(pairs):.3f}",
             f">= {GOAL_RATE}",
-            _met(statistics.median(pairs) >= GOAL_RATE),
+            verdict(met=statistics.median(pairs) >= GOAL_RATE),
         ),
         (
             "frames answered, the camera with the fewest over that with the most",
             f"{statistics.median(fair):.3f}",
             f">= {GOAL_FAIR}",
-            _met(statistics.median(fair) >= GOAL_FAIR),
+            verdict(met=statistics.median(fair) >= GOAL_FAIR),
         ),
     ]
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "missed"
 
 
 def _write_clip(path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.reports import verdict
 from spillover.common.errors import SpilloverError
 from spillover.lab.daemons import run_edge
 from spillover.lab.files import merged
@@ -119,7 +120,7 @@ def print_tracking(figures: TrackingFigures, console: Console) -> None:
             f"processor time of tracking a frame of 768x576, {OBJECTS} objects (p99 {figures.p99_ms:.1f} ms)",
             f"{figures.mean_ms:.2f} ms",
             f"<= {GOAL_MS:.0f} ms",
-            _met(figures.mean_ms <= GOAL_MS),
+            verdict(met=figures.mean_ms <= GOAL_MS),
         ),
         (f"the same, {CROWD} objects", f"{figures.crowd_ms:.2f} ms", "", ""),
     ]
@@ -134,17 +135,13 @@ def print_tracking(figures: TrackingFigures, console: Console) -> None:
             )
         )
         rows += [
-            (f"frames dropped of {_FRAMES} at {fps} frames/s", str(dropped), "0", _met(dropped == 0))
+            (f"frames dropped of {_FRAMES} at {fps} frames/s", str(dropped), "0", verdict(met=dropped == 0))
             for fps, dropped in daemon.dropped.items()
         ]
     headings = ("measure", "figure", "goal", "")
     console.print(table(headings, rows, title="Tracking, one core", left=headings, wrap=True))
     if figures.daemon is None:
         console.print("frames/s and dropped frames need a detector: --detector FOLDER")
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "missed"
 
 
 @contextlib.contextmanager

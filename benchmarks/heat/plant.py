@@ -5,6 +5,7 @@ time constant `tau_s`. The ambient temperature swings by 6 °C. The constants ar
 board without a fan in the sun, at 14 frames a second.
 """
 
+import functools
 import math
 import random
 from dataclasses import dataclass, field
@@ -64,8 +65,12 @@ class Course:
         return len(self.changes_s) / self.times_s[-1] * 3600
 
 
+@functools.cache
 def run(plant: Plant, ambient_c: float, hours: float, *, ladder: bool = True, cools_c: float = 0.0) -> Course:
-    """Follow a device that begins at `ambient_c`; in the second half the air is `cools_c` colder."""
+    """Follow a device that begins at `ambient_c`; in the second half the air is `cools_c` colder.
+
+    Who asks the same again gets the same course: leave it as it is.
+    """
     draw, course, stands = random.Random(1), Course(), Ladder()  # noqa: S311 - noise of a sensor
     celsius, went_down_s = ambient_c, -math.inf
     for second in range(int(hours * 3600)):

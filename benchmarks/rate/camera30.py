@@ -16,9 +16,8 @@ import numpy as np
 from spillover.common.errors import SourceError
 from spillover.common.types import AnsweredBy
 from spillover.edge.camera.frame_rate import Range
-from spillover.lab.daemons import cloud_running, edge_running
+from spillover.lab.daemons import cloud_running, run_edge
 from spillover.lab.files import merged
-from spillover.lab.processes import finish
 from spillover.lab.runs.check.frame_accounting import FrameAccounting
 from spillover.lab.shaper.link import Link, Schedule
 from spillover.lab.shaper.proxy import shaped
@@ -105,13 +104,12 @@ def _run(name: str, config: Mapping[str, Any], server: str, out: Path) -> Camera
     file = "edge-" + name.replace(", ", "-").replace(" ", "-").replace("'", "")
     with shaped(server, Schedule((0.0,), (LINK,))) as proxy:
         config = merged(config, {"uplink": {"address": proxy.address}})
-        with edge_running(config, out, file) as edge:
-            before = _child_cpu_s()
-            finish(edge.process, edge.log, limit_s=_LIMIT_S)
+        before = _child_cpu_s()
+        records = run_edge(config, out, file, limit_s=_LIMIT_S)
         cpu_s = _child_cpu_s() - before
         wire_bytes = proxy.traffic.up_bytes
-    records, books = edge.records(), FrameAccounting()
-    with edge.results.open("rb") as lines:
+    books = FrameAccounting()
+    with (out / f"{file}.jsonl").open("rb") as lines:
         books.add(lines)
     report = books.report()
     first = [record for record in records if not record.revision]

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from benchmarks.rate.camera30 import FPS, LINK, SEND_SHARE, CameraRun, run_cameras, write_clip
 from benchmarks.rate.played import Part, RateFigures, rate_figures
-from benchmarks.reports import markdown_table
+from benchmarks.reports import markdown_table, verdict
 from spillover.common.home import models_home
 from spillover.edge.camera.frame_rate import Range
 from spillover.lab.files import sample_clip
@@ -84,13 +84,13 @@ def _clip_goals(figures: RateFigures) -> Iterator[Row]:
         f"{figures.clip}: boxes of the cloud lost against the full rate",
         f"<= {MOST_LOST:.0%}",
         f"{whole.lost:+.2%}",
-        _met(whole.lost <= MOST_LOST),
+        verdict(met=whole.lost <= MOST_LOST),
     )
     yield (
         f"{figures.clip}: frames that the model looks at",
         f"<= {MOST_LOOKS:.0%}",
         f"{whole.looks:.1%}",
-        _met(whole.looks <= MOST_LOOKS),
+        verdict(met=whole.looks <= MOST_LOOKS),
     )
 
 
@@ -147,15 +147,11 @@ def _run_goals(runs: Sequence[CameraRun]) -> Iterator[Row]:
         f"{last.name}: latency to the first result, against answers of cloud_only (p50)",
         f"-{LESS_LATENCY:.0%}",
         f"{-latency:+.1%}",
-        _met(latency >= LESS_LATENCY),
+        verdict(met=latency >= LESS_LATENCY),
     )
     yield (
         f"{last.name}: bytes, against every picture as cloud_only sends it ({each / 1e3:.0f} kB)",
         f"-{LESS_BYTES:.0%}",
         f"{-sent:+.1%}",
-        _met(sent >= LESS_BYTES),
+        verdict(met=sent >= LESS_BYTES),
     )
-
-
-def _met(is_met: bool) -> str:
-    return "met" if is_met else "missed"

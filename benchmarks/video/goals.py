@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.reports import verdict
 from spillover.lab.pairs.video.evaluation import (
     BYTES,
     EDGE_ONLY,
@@ -86,11 +87,6 @@ def worst_loss(evaluation: VideoEvaluation) -> Loss:
     ]
     worst = min(judged, key=lambda run: run.whole.f1)
     return Loss(worst, edge - worst.whole.f1)
-
-
-def verdict(*, met: bool) -> str:
-    """As the table says it."""
-    return "met" if met else "missed"
 
 
 def goal_rows(evaluation: VideoEvaluation, *, counts: bool) -> list[Sequence[str]]:

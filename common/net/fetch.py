@@ -72,13 +72,19 @@ def shut_after(connection: http.client.HTTPConnection, limit_s: float) -> Iterat
         raise TimeoutError("timed out")
 
 
-def _connection(address: str, limit_s: float, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
-    if address.startswith(UNIX):
-        return _UnixConnection(Path(address.removeprefix(UNIX)), limit_s)
-    host, port = split_host_port(address)
+def tcp_connection(
+    host: str, port: int | None, limit_s: float, context: ssl.SSLContext | None
+) -> http.client.HTTPConnection:
+    """One that is not yet connected, with `context` over TLS; without `port` to the usual one."""
     if context:
         return http.client.HTTPSConnection(host, port, timeout=limit_s, context=context)
     return http.client.HTTPConnection(host, port, timeout=limit_s)
+
+
+def _connection(address: str, limit_s: float, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if address.startswith(UNIX):
+        return _UnixConnection(Path(address.removeprefix(UNIX)), limit_s)
+    return tcp_connection(*split_host_port(address), limit_s, context)
 
 
 class _UnixConnection(http.client.HTTPConnection):

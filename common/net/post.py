@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from spillover.common.errors import UnavailableError
-from spillover.common.net.fetch import shut_after
+from spillover.common.net.fetch import shut_after, tcp_connection
 
 
 def trusted(ca: str) -> ssl.SSLContext:
@@ -41,12 +41,7 @@ def connected(url: str, limit_s: float, tls: ssl.SSLContext) -> Iterator[http.cl
     """A connection to the server of `url`. Raises UnavailableError, also for what goes wrong in the body."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if parts.scheme == "https":
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, parts.port, timeout=limit_s, context=tls
-        )
-    else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=limit_s)
+    connection = tcp_connection(host, parts.port, limit_s, tls if parts.scheme == "https" else None)
     try:
         connection.connect()
         yield connection

@@ -12,6 +12,11 @@ BODY_LIMIT_S = 15.0
 _CHUNK = 1 << 16
 
 
+def told_length(text: str) -> int | None:
+    """Bytes of the body by the header `Content-Length`; None where it tells none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
 def read_body(environ: WSGIEnvironment, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> bytes:
     """The whole body. `clock` gives monotonic seconds.
 
@@ -21,10 +26,10 @@ def read_body(environ: WSGIEnvironment, max_bytes: int, clock: Callable[[], floa
         SlowCallerError: it did not come in time.
         ConnectionAbortedError: the client has gone.
     """
-    text = environ.get("CONTENT_LENGTH", "")
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    length = told_length(environ.get("CONTENT_LENGTH", ""))
+    if length is None:
         raise InvalidInputError("the request must say its Content-Length")
-    if (length := int(text)) > max_bytes:
+    if length > max_bytes:
         raise TooLargeError(f"{length} bytes are too many; the limit is {max_bytes}")
     source: Any = environ["wsgi.input"]
     parts, left, end_s = [], length, clock() + BODY_LIMIT_S

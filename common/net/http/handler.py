@@ -9,6 +9,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
 from wsgiref.types import WSGIEnvironment
 
+from spillover.common.net.http.body import told_length
+
 MAX_HEADER_BYTES = 16 * 1024
 """The longest request, with its headers."""
 SILENCE_LIMIT_S = 10.0
@@ -108,10 +110,10 @@ class Handler(WSGIRequestHandler):
     def _linger(self) -> None:
         """Take what is left of the request's body, so that who still sends it hears the answer."""
         headers = getattr(self, "headers", None)  # none of a line that is no request
-        length = headers.get("Content-Length", "") if headers else ""
-        if not (length.isascii() and length.isdigit() and len(length) < 19):
+        length = told_length(headers.get("Content-Length", "")) if headers else None
+        if length is None:
             return
-        left = min(int(length) - self._request.body_bytes, LINGER_BYTES)
+        left = min(length - self._request.body_bytes, LINGER_BYTES)
         self.connection.settimeout(LINGER_S)
         with suppress(OSError):  # it has gone
             while left > 0 and (data := self._request.read1(min(left, 1 << 16))):

@@ -105,8 +105,10 @@ def verdict(
 
 def _resampled(mixture: Mixture, scores: Floats, random: np.random.Generator, stretch: int) -> Floats | None:
     """Gap shares of as many pictures drawn with replacement; None where these leave no gap."""
-    stretches = np.split(np.arange(len(scores)), range(stretch, len(scores), stretch))
-    pictures = np.concatenate([stretches[n] for n in random.integers(0, len(stretches), len(stretches))])
+    count = -(-len(scores) // stretch)
+    drawn = random.integers(0, count, count)
+    pictures = (drawn[:, None] * stretch + np.arange(stretch)).ravel()
+    pictures = pictures[pictures < len(scores)]  # the last stretch may be shorter
     order = _by_score(scores[pictures], random)
     edge, cloud = mixture.gap(pictures)
     if cloud <= edge:

@@ -4,8 +4,6 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from spillover.common.errors import SourceError
 from spillover.common.types import Image
 from spillover.lab.data.labelled import (
@@ -15,7 +13,7 @@ from spillover.lab.data.labelled import (
     UnlabelledSet,
     open_labelled_set,
 )
-from spillover.lab.data.pictures import folder_pictures
+from spillover.lab.data.pictures import evenly_spread, folder_pictures
 from spillover.lab.pairs.video.clip import Clip, open_clip
 
 MOST_PICTURES = 2000
@@ -33,9 +31,9 @@ def open_pictures(path: Path) -> PictureSet:
     if path.is_dir():
         return UnlabelledSet(path.name, tuple(folder_pictures(path, MOST_PICTURES)))
     clip = open_clip(path)
-    numbers = np.unique(np.linspace(0, len(clip) - 1, MOST_PICTURES).round().astype(int))
     reader = _Reader(clip)
-    return UnlabelledSet(path.name, tuple(_FramePicture(reader, int(number)) for number in numbers))
+    numbers = evenly_spread(range(len(clip)), MOST_PICTURES)
+    return UnlabelledSet(path.name, tuple(_FramePicture(reader, number) for number in numbers))
 
 
 @dataclass(slots=True, eq=False)
