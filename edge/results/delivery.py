@@ -87,25 +87,30 @@ class Event:
 
 
 class DeliveryAck:
-    """Acknowledges one result or event: stored as soon as one of `sinks` sinks has stored it.
+    """Acknowledges one result or event: it is done with as soon as one of `sinks` sinks has stored it.
 
-    Each sink calls `complete` once. Without sinks there is nothing to wait for: the item counts as stored.
+    Each sink calls `complete` once. Where no sink is to store it, or each has refused it for good, there is
+    nothing to wait for either.
     """
 
     def __init__(self, sinks: int) -> None:
         self._open = sinks
-        self._stored = sinks == 0
+        self._stored = self._again = False
         self._changed = threading.Condition()
 
-    def complete(self, *, stored: bool) -> None:
-        """Note that one sink has stored the item, or never will."""
+    def complete(self, *, stored: bool, for_good: bool = False) -> None:
+        """Note that one sink has stored the item, or has not; `for_good`: it would not next time either."""
         with self._changed:
             self._open -= 1
             self._stored |= stored
+            self._again |= not (stored or for_good)
             self._changed.notify_all()
 
     def wait(self, timeout_s: float) -> bool | None:
-        """Wait until it is known whether a sink has stored the item; None after `timeout_s` seconds."""
+        """Wait until it is known whether the item is done with; None after `timeout_s` seconds.
+
+        False: to bring it again may help.
+        """
         with self._changed:
             known = self._changed.wait_for(lambda: self._stored or not self._open, timeout_s)
-            return self._stored if known else None
+            return (self._stored or not self._again) if known else None

@@ -24,6 +24,9 @@ _RETRY_S = 1.0
 _FLUSH_EVERY = 64
 """Where the sink never catches up, so many items are the most that a crash can cost."""
 
+REFUSED = "refused"
+"""The reason of what the other side will never take."""
+
 OnDrop = Callable[[str], None]
 """Called for each item that is lost, with the reason: `queue full`, `write failed`, `refused`, `stopped`."""
 Order = Callable[[], None]
@@ -120,6 +123,10 @@ class Outlet:
             self._lost(refused, "queue full")
         elif refused is not None:  # the oldest was no item, and is not given up
             self._queue.put_beyond(refused)
+
+    def stores(self, item: Result | Event) -> bool:
+        """Whether the item is one that this sink is to store."""
+        return self._keeps and self._takes(item)
 
     def notice(self, event: Event) -> None:
         """Have the sink learn of an event, and a sink that takes its place; it is no item of its queue."""
@@ -291,7 +298,7 @@ class Outlet:
         lost = [queued for queued in self._unflushed if id(queued.item) in refused]
         self._unflushed = [queued for queued in self._unflushed if id(queued.item) not in refused]
         for queued in lost:
-            self._lost(queued, "refused")
+            self._lost(queued, REFUSED)
 
     def _exchange(self) -> None:
         """Go on with the sink that was asked for, if one was."""
@@ -322,7 +329,7 @@ class Outlet:
     def _lost(self, queued: "_Queued", reason: str) -> None:
         self._lost_since += 1
         (self._on_event_drop if isinstance(queued.item, Event) else self._on_drop)(reason)
-        queued.ack.complete(stored=False)
+        queued.ack.complete(stored=False, for_good=reason == REFUSED)
 
 
 class _Queued(NamedTuple):

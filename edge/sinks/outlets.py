@@ -34,11 +34,12 @@ class Outlets:
             outlet.close_sink()
 
     def put(self, item: Result | Event) -> DeliveryAck:
-        """Queue a result or an event for every sink; the acknowledgement tells when one of them has it."""
+        """Queue a result or an event for every sink; the acknowledgement is of those that are to store it."""
         with self._lock:
-            ack = DeliveryAck(len(self._writers))
+            storing = [outlet for outlet in self._writers if outlet.stores(item)]
+            ack = DeliveryAck(len(storing))
             for outlet in self._writers:
-                outlet.put(item, ack)
+                outlet.put(item, ack if outlet in storing else DeliveryAck(1))
         return ack
 
     def notice(self, event: Event) -> None:

@@ -424,6 +424,29 @@ def test_one_sink_that_has_it_is_enough() -> None:
     assert DeliveryAck(0).wait(0.0) is True
 
 
+def test_what_is_refused_for_good_does_not_come_again() -> None:
+    """Unless another sink has lost it, which may take it the next time."""
+    refused, lost = DeliveryAck(2), DeliveryAck(2)
+    refused.complete(stored=False, for_good=True)
+    assert refused.wait(0.0) is None
+    refused.complete(stored=False, for_good=True)
+    assert refused.wait(0.0) is True
+    lost.complete(stored=False, for_good=True)
+    lost.complete(stored=False)
+    assert lost.wait(0.0) is False
+
+
+def test_sinks_that_are_not_to_store_a_result_are_not_waited_for() -> None:
+    """One for events alone, and one that keeps nothing: else a frame from the spool would come for ever."""
+    events_only = Outlet("0:test", MemorySink(), 4, lambda _: None, takes=lambda one: isinstance(one, Event))
+    traces = Outlet("1:test", MemorySink(), 4, lambda _: None, keeps=False)
+    assert Outlets([events_only, traces], lambda _: None).put(result("a")).wait(0.0) is True
+    full = Outlet("2:test", MemorySink(), 1, lambda _: None)
+    outlets = Outlets([events_only, traces, full], lambda _: None)
+    assert outlets.put(result("a")).wait(0.0) is None
+    assert outlets.put(result("b")).wait(0.0) is False
+
+
 def test_a_sink_that_hangs_is_named_and_the_others_have_everything() -> None:
     """At the stop the hung sink alone is left behind, what it has not is counted, the other is done."""
     stuck, healthy, drops = StuckSink(), MemorySink(), []
