@@ -222,7 +222,7 @@ class LoadTest:
             return extrapolate(
                 config.fleet,
                 cells,
-                config.buyer,
+                config,
                 channels=channels,
                 cores=this_host().cores,
                 asked_per_s=asked_per_s,
