@@ -8,11 +8,13 @@ import msgspec
 
 from spillover.common.config import Mistake, Section
 from spillover.common.config.words import did_you_mean
+from spillover.edge.config.kinds import Count, Name, NotNegative, Positive, Share
 from spillover.lab.loadtest.buyer import BuyerConfig
-from spillover.lab.loadtest.kinds import Count, Name, Names, NotNegative, Positive, Share
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
 from spillover.lab.shaper.link import Link
+
+Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
 
 
 class Shaper(enum.Enum):
