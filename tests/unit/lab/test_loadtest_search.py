@@ -1,4 +1,4 @@
-"""Searches and models of the load test: capacity, Pareto front, queueing, arrivals."""
+"""Searches and models of the load test: capacity, queueing, arrivals."""
 
 import asyncio
 import math
