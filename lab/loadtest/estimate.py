@@ -1,5 +1,6 @@
 """What a test will take, before anything runs: time, processes, and file descriptors."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,11 +44,11 @@ class Estimate:
 
 def estimate(config: LoadConfig, scenarios: Sequence[str]) -> Estimate:
     """What these scenarios take, and the searches in them; a third more or less is usual."""
-    made = Estimate()
+    made, pictures = Estimate(), functools.cache(_pictures)
     cloud_model = {name: config.with_pair_of(config.scenarios[name]).cloud_model for name in scenarios}
     servers = 0 if config.cloud.address else len(set(cloud_model.values()))
     played = {
-        (source, cloud_model[name]): _pictures(source)
+        (source, cloud_model[name]): pictures(source)
         for name in scenarios
         for source in config.played_by(config.scenarios[name]).all_sources
     }
@@ -57,7 +58,8 @@ def estimate(config: LoadConfig, scenarios: Sequence[str]) -> Estimate:
         every = [(mode, edges) for mode in scenario.modes for edges in scenario.edges]
         most = max(scenario.edges)
         if scenario.kind is EdgeKind.REAL:
-            runs_s = [_real_s(config, scenario, mode, edges) for mode, edges in every]
+            pass_s = max(map(pictures, scenario.all_sources)) / scenario.fps
+            runs_s = [_real_s(config, scenario, mode, edges, pass_s) for mode, edges in every]
             _count(made, servers, real=most)
         else:
             runs_s = [_simulated_s(scenario.warm_up_s, scenario.window_s, edges) for _, edges in every]
@@ -76,8 +78,7 @@ def _count(made: Estimate, servers: int, *, real: int = 0, simulated: int = 0) -
     made.most_simulated = max(made.most_simulated, simulated)
 
 
-def _real_s(config: LoadConfig, scenario: ScenarioConfig, mode: str, edges: int) -> float:
-    pass_s = max(_pictures(source) for source in scenario.all_sources) / scenario.fps
+def _real_s(config: LoadConfig, scenario: ScenarioConfig, mode: str, edges: int, pass_s: float) -> float:
     budget, warm_up_s = steady_budget(config.with_pair_of(scenario), mode), scenario.warm_up_s
     if budget:
         warm_up_s = budget.warm_up_s(scenario.fps, pass_s, warm_up_s)
