@@ -14,7 +14,7 @@ from spillover.lab.data.labelled import IMAGES_FOLDER
 from spillover.lab.loadtest.budgets import steady_budget
 from spillover.lab.loadtest.config import CapacityConfig, EdgeKind, LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.real import LATE_ANSWERS_S
-from spillover.lab.loadtest.reference import expand_source
+from spillover.lab.loadtest.reference import SEQUENCE_PICTURES, expand_source
 from spillover.lab.loadtest.simulated.generator import processes_for
 from spillover.lab.terminal import lasting
 
@@ -111,7 +111,9 @@ def _pictures(source: str) -> int:
         path = Path(expand_source(source))
     except SourceError:
         return _UNKNOWN_PICTURES
-    folder = next((below for name in ("img1", IMAGES_FOLDER) if (below := path / name).is_dir()), path)
+    folder = next(
+        (below for name in (SEQUENCE_PICTURES, IMAGES_FOLDER) if (below := path / name).is_dir()), path
+    )
     if folder.is_dir():
         return max(1, sum(is_image(one) for one in folder.iterdir()))
     capture = cv2.VideoCapture(str(path))
