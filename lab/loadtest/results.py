@@ -87,6 +87,14 @@ class Cell(msgspec.Struct, frozen=True):
         return self.summary[measure].median if measure in self.summary else None
 
 
+def by_place(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of each scenario, link and number of edges, in the order of their first ones."""
+    places: dict[tuple[str, str, int], list[Cell]] = {}
+    for cell in cells:
+        places.setdefault((cell.scenario, cell.link, cell.edges), []).append(cell)
+    return list(places.values())
+
+
 class Probe(msgspec.Struct, frozen=True):
     """One window with one number of edges in a capacity search."""
 

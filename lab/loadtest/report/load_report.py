@@ -23,6 +23,7 @@ from spillover.lab.loadtest.results import (
     Cell,
     GoalOutcome,
     Report,
+    by_place,
 )
 
 _SPENT = (
@@ -195,11 +196,10 @@ def _plots(cells: Sequence[Cell], report: Report, palette: plots.Palette) -> Ite
                 _STAR if any("ideal_agreement" in c.summary for c in known) and quality == "agreement" else ""
             ),
         )
-    for link, edges in dict.fromkeys((cell.link, cell.edges) for cell in cells):
-        group = [cell for cell in cells if (cell.link, cell.edges) == (link, edges)]
+    for group in by_place(cells):
         yield (
             plots.latency_distribution(group, report.config["deadline_s"], palette),
-            f"Latency over {link}, {_edges(edges)}",
+            f"Latency over {group[0].link}, {_edges(group[0].edges)}",
             "From the moment a frame was due by the camera's rate to its first answer (dashed: to its last).",
         )
     for cell in [cell for cell in cells if cell.timeline and cell.figure("sent_share")][:_TIMELINES]:
