@@ -42,7 +42,7 @@ def edge_config(config: LoadConfig, mode: str, forced: Mapping[str, Any]) -> dic
         # One thread, so that edges leave the machine's other cores to the server, as two machines would.
         "model": {"folder": str(find_model_folder(config.edge_model)), "session": {"threads": 1}},
     }
-    asked = merged(config.edge, config.modes[mode])
+    asked = config.asked_of(mode)
     if asked.get("mode") == Mode.CLOUD_ONLY.value:
         base["uplink"] = {"forecast": False}
     return merged(base, asked, forced)

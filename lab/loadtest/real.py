@@ -12,7 +12,7 @@ import msgspec
 from spillover.edge.payload.encoder import VIDEO
 from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
-from spillover.lab.files import merged, write_whole
+from spillover.lab.files import write_whole
 from spillover.lab.loadtest.baselines import is_pure_cloud
 from spillover.lab.loadtest.budgets import SteadyBudget, steady_budget
 from spillover.lab.loadtest.cells import CellPlan
@@ -157,7 +157,7 @@ class RealBench:
         # What an edge keeps from one run to the next is the test's own, and of one run alone.
         if budget:
             forced["policy"] |= budget.begin(folder, index)
-        if merged(self.config.edge, self.config.modes[plan.mode]).get("spool"):
+        if self.config.asked_of(plan.mode).get("spool"):
             forced["spool"] = {"path": str((folder / f"edge-{index}.spool").absolute())}
         return edge_config(self.config, plan.mode, forced)
 
@@ -184,7 +184,7 @@ class RealBench:
                 [quality_figures(one, self.scenario.fps, window, reference) for one, reference in runs]
             )
         )
-        if is_pure_cloud(merged(self.config.edge, self.config.modes[plan.mode])):
+        if is_pure_cloud(self.config.asked_of(plan.mode)):
             figures |= ideal_figures(runs, self.scenario.fps, context, carried, link)
         timeline = timeline_of(outcomes, samples, window, list(itertools.chain(*records)))
         begun = sum(video_begins(of_edge, window) for of_edge in records)

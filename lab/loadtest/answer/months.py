@@ -3,7 +3,6 @@
 import math
 
 from spillover.edge.config import Mode
-from spillover.lab.files import merged
 from spillover.lab.loadtest.answer.parts import Costs, Month
 from spillover.lab.loadtest.baselines import is_pure_cloud
 from spillover.lab.loadtest.buyer import DAYS, BuyerConfig
@@ -16,7 +15,7 @@ BUSY = 0.7
 
 def kind_of(mode: str, config: LoadConfig) -> str:
     """`edge_only`, `cloud_only` if it is that whatever the link is, or `hybrid`, by its edge.yaml."""
-    asked = merged(config.edge, config.modes[mode])
+    asked = config.asked_of(mode)
     if is_pure_cloud(asked):
         return Mode.CLOUD_ONLY.value
     return Mode.EDGE_ONLY.value if asked.get("mode") == Mode.EDGE_ONLY.value else Mode.HYBRID.value
