@@ -1,7 +1,6 @@
 """Fills the HTML templates of the load test's report and of the comparison of two reports."""
 
 import base64
-import datetime as dt
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -81,7 +80,6 @@ def write_page(report: Report, path: Path) -> None:
     context = {
         "report": report,
         "first": first_page(report),
-        "started": f"{dt.datetime.fromtimestamp(report.started_unix_s, dt.UTC):%Y-%m-%d %H:%M}",
         "goals": [_goal(goal) for goal in report.goals],
         "scenarios": [_scenario(name, list(cells), report, palette) for name, cells in scenarios],
         "capacity": _capacity(report.capacity, palette) if report.capacity else None,
@@ -124,7 +122,7 @@ def _css_of(chosen: Sequence[bool]) -> list[str]:
 
 def _goal(goal: GoalOutcome) -> list[str]:
     word, css = _VERDICTS[goal.met]
-    return [goal.text, goal.note or goal.figure, Markup('<span class="{}">{}</span>').format(css, word)]
+    return [goal.text, goal.shown, Markup('<span class="{}">{}</span>').format(css, word)]
 
 
 def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.Palette) -> dict[str, Any]:
