@@ -143,8 +143,6 @@ class Pipeline:
         self._on_answer: tuple[OnAnswer, ...] = ()
         self._scene = Scene()
         self._last_look = LastLook()
-        self._model = device.predictor.model_id
-        """That of the last look."""
         self.reused = 0
         """Frames that the model did not look at, since nothing had changed."""
         self._waits = False
@@ -201,11 +199,9 @@ class Pipeline:
         predictor = self._device.predictor
         predict = partial(predictor.predict, variant=camera.variant)
         seen, steps, reused_from = self._last_look.answer(frame, predict, camera.refresh_s)
-        if reused_from:
-            self.reused += 1
-        else:  # what another camera's frame made of the predictor since then is not this camera's
-            self._model = predictor.model_id
-        return Looked(frame, choices[0], camera, seen, self._model, steps, taken_s, reused_from)
+        self.reused += bool(reused_from)
+        model = predictor.model_of(camera.variant)
+        return Looked(frame, choices[0], camera, seen, model, steps, taken_s, reused_from)
 
     def conclude(self, looked: Looked) -> None:
         """Answer a frame that the model has looked at, or promise that it will be answered."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from spillover.edge.camera.camera import Camera
 from spillover.edge.camera.reconnecting import ResilientSource
 from spillover.edge.camera.source import Source
-from spillover.edge.pipeline import Pipeline
+from spillover.edge.pipeline import CameraSettings, Pipeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,15 +17,9 @@ class CameraStream:
     camera: Camera
     pipeline: Pipeline
 
-    def slow_down(self, share: float, reason: str = "heat") -> None:
-        """Make frames of this share of the pictures from now on: 1.0 all, 0.0 none. Thread-safe.
-
-        Those passed over are counted as thinned for `reason`. A file at pace `fast` gives every picture.
-
-        Raises:
-            ValueError: it is no share.
-        """
-        self.camera.slow_down(share, reason)
+    def settings(self) -> CameraSettings:
+        """What its next frame is processed with, where the device's model itself answers. Thread-safe."""
+        return self.pipeline.settings
 
     def stop(self) -> None:
         """Capture no more, and drop what is queued. Does not wait for a read that is under way."""

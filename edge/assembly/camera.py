@@ -39,10 +39,10 @@ def build_camera_stream(
         SourceError: a file cannot be opened as camera, or a live one that is required.
     """
     settings = settings_for(run.config, config, model, device.policies[0])
-    variants = variant_settings(run.config, config, device, settings, device.policies)
+    variants = variant_settings(run.config, config, device, device.policies)
     events = device.reporting.events
     told = build_events(run.config, config, model, events.happened)
-    choices = [dataclasses.replace(one, events=told) for one in (settings, *variants)]
+    settings = dataclasses.replace(settings, events=told)
     try:
         source = _source(config, events, required=run.require_camera)
     except (SourceError, ConfigError) as error:
@@ -52,7 +52,8 @@ def build_camera_stream(
     # Without threads cameras would wait for each other's reads.
     read_ahead = len(os.sched_getaffinity(0)) > 1 or bool(run.config.cameras)
     camera = Camera(source, config, run.boot_id, events, events.frame_clock, read_ahead=read_ahead)
-    return CameraStream(config.camera_id, source, camera, Pipeline(device, *choices))
+    pipeline = Pipeline(device, settings, *(sharing(settings, one) for one in variants))
+    return CameraStream(config.camera_id, source, camera, pipeline)
 
 
 def for_camera(config: EdgeConfig, camera: CameraConfig) -> EdgeConfig:
@@ -99,13 +100,9 @@ def _refresh_s(own: EdgeConfig, camera: CameraConfig) -> float:
 
 
 def variant_settings(
-    config: EdgeConfig,
-    camera: CameraConfig,
-    device: Device,
-    settings: CameraSettings,
-    policies: Sequence[Policy],
+    config: EdgeConfig, camera: CameraConfig, device: Device, policies: Sequence[Policy]
 ) -> list[CameraSettings]:
-    """What one camera goes on with when a smaller model answers; its tracks go on as in `settings`.
+    """What one camera has of its own for each smaller model; the rest is for `sharing` to put in.
 
     A variant has its own report threshold, calibration and gain, so its policy too.
 
@@ -117,7 +114,7 @@ def variant_settings(
         model, own = device.model_of(variant), with_variant(config, variant)
         with of_variant(variant):
             one = settings_for(own, camera, model, policies[variant])
-        found.append(sharing(settings, dataclasses.replace(one, variant=variant)))
+        found.append(dataclasses.replace(one, variant=variant))
     return found
 
 

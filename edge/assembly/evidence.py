@@ -1,6 +1,6 @@
 """Builds what keeps evidence, on top of a device and its cameras."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from spillover.common.extras import missing_extra
@@ -12,7 +12,6 @@ from spillover.edge.evidence.evidence import Evidence
 from spillover.edge.evidence.snapshots import Snapshots
 from spillover.edge.evidence.store import Store
 from spillover.edge.evidence.writer import Writer
-from spillover.edge.pipeline import CameraSettings
 from spillover.edge.runtime.parts import OnEnd
 from spillover.edge.stream import CameraStream
 
@@ -38,7 +37,7 @@ def build_evidence(
     store = Store(evidence_file(wanted), int(wanted.max_mb * 1e6), wanted.keep_days * _DAY_S)
 
     writer = Writer(store)
-    current = {stream.camera_id: _settings_of(stream) for stream in streams}
+    current = {stream.camera_id: stream.settings for stream in streams}
     snapshots = Snapshots(
         wanted.snapshots,
         writer,
@@ -59,7 +58,3 @@ def check_encoder() -> None:
     """Raises ConfigError: what makes clips is not installed. It is not loaded here: it takes 18 MB."""
     if find_spec("av") is None:
         raise missing_extra(ModuleNotFoundError(name="av"), "video", "evidence.clip")
-
-
-def _settings_of(stream: CameraStream) -> Callable[[], CameraSettings]:
-    return lambda: stream.pipeline.settings

@@ -84,7 +84,7 @@ def build_health(
     def relieve(step: Step, cause: str, _why: str) -> None:
         use(step.variant)
         for stream in streams:
-            stream.slow_down(step.share, cause or "heat")
+            stream.camera.slow_down(step.share, cause)
 
     if config.ladder:
         wall_c = wall_celsius(root / "sys") if config.wall_c is None else config.wall_c

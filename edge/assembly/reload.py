@@ -71,10 +71,7 @@ class Takeover:
             self._settings(stream.pipeline.choices[0], (before, old), (wanted, new), policies[0])
             for stream, old, new in cameras
         ]
-        variants = [
-            variant_settings(wanted, new, device, chosen, policies)
-            for (_, _, new), chosen in zip(cameras, settings, strict=True)
-        ]
+        variants = [variant_settings(wanted, new, device, policies) for _, _, new in cameras]
         with ExitStack() as opened:
             builder = sink_builder(model, device.reporting.metrics)
             if not builder.prepare(device.reporting.outlets, before, wanted, opened)():

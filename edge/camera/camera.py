@@ -16,7 +16,7 @@ from spillover.edge.camera.source import CameraState, Picture, Source, Unreadabl
 from spillover.edge.config import CameraConfig, FrameRateConfig, Pace
 from spillover.edge.runtime.frame_clock import FrameClock
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
-from spillover.edge.runtime.rates import Rate
+from spillover.edge.runtime.rates import Rate, next_due_s
 
 DEFAULT_FPS = 10.0
 """For sources without a rate of their own, such as a folder of images."""
@@ -247,7 +247,7 @@ class Camera:
 
     def _place(self) -> str:
         """The place of the newest picture of a video file, where frames' numbers no longer tell it."""
-        passed_over = self.thinned.total()
+        passed_over = self.thinned.total() + self._config.skip_frames - self._to_skip
         return f"#{self.captured - 1 + passed_over}" if passed_over and not self._source.live else ""
 
     def _is_through(self) -> bool:
@@ -286,9 +286,7 @@ class Camera:
         now = self._monotonic_s()
         if now < self._next_due_s:
             return True
-        period_s = 1 / fps
-        due_s = self._next_due_s + period_s
-        self._next_due_s = due_s if due_s > now else now + period_s
+        self._next_due_s = next_due_s(self._next_due_s, now, 1 / fps)
         return False
 
 

@@ -212,11 +212,12 @@ class EdgeConfig(Section, frozen=True):
                     )
 
     def _clips(self) -> Iterator[Mistake]:
-        if self.evidence and self.evidence.clip and not self._has_events:
+        if self.evidence and self.evidence.clip and not self.has_events:
             yield "evidence.clip", "needs `events`, of which the clips are"
 
     @property
-    def _has_events(self) -> bool:
+    def has_events(self) -> bool:
+        """Whether any camera tells what tracked objects do."""
         return bool(self.events or any(one.events for one in self.all_cameras))
 
     def _pictures(self) -> Iterator[Mistake]:
@@ -229,7 +230,7 @@ class EdgeConfig(Section, frozen=True):
                     )
 
     def _tracks(self) -> Iterator[Mistake]:
-        if self.tracking is None and self._has_events:
+        if self.tracking is None and self.has_events:
             yield "tracking", "null gives no tracks, and `events` tell what tracked objects do"
 
     @property

@@ -22,7 +22,7 @@ def check_evidence(case: Case) -> Iterator[Finding]:
         return
     kept = ", ".join([one.value for one in evidence.snapshots] + ["clips of events"] * bool(evidence.clip))
     never = {
-        Occasion.EVENTS: not any([config.events, *(one.events for one in config.all_cameras)]),
+        Occasion.EVENTS: not config.has_events,
         Occasion.OFFLOADS: config.mode is Mode.EDGE_ONLY,
         Occasion.DISAGREEMENTS: config.mode is Mode.EDGE_ONLY,
         Occasion.AUDITS: config.mode is not Mode.HYBRID,

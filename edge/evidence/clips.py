@@ -22,6 +22,7 @@ from spillover.edge.pipeline import CameraSettings, Look
 from spillover.edge.results.delivery import CLIP, EventKind
 from spillover.edge.runtime.process import step_back
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
+from spillover.edge.runtime.rates import next_due_s
 
 _log = get_logger("evidence")
 
@@ -51,7 +52,6 @@ class _Clip:
     frame_id: str
     settings: CameraSettings
     reader: Reader
-    from_s: float
     until_s: float
     last_s: float
     """It is prolonged up to here."""
@@ -112,9 +112,7 @@ class Clips:
         due_s = self._due_s.get(camera_id, at_s)
         if at_s < due_s:
             return
-        # Counted from when it was due, so that of 12 frames a second 10 are taken and not 6.
-        period_s = 1 / self._config.fps
-        self._due_s[camera_id] = due_s + period_s if due_s + period_s > at_s else at_s + period_s
+        self._due_s[camera_id] = next_due_s(due_s, at_s, 1 / self._config.fps)
         if self._frames.put(look) is not None:
             self._observer.evidence_lost(FRAME, QUEUE_FULL)
 
@@ -181,14 +179,12 @@ class Clips:
         if clip and goes_on and until_s <= clip.last_s:
             clip.until_s = until_s
         else:
-            from_s = at_s - self._config.before_s
-            reader = Reader(from_s)
+            reader = Reader(at_s - self._config.before_s)
             clip = _Clip(
                 result.camera_id,
                 result.frame_id,
                 look.settings,
                 reader,
-                from_s,
                 until_s,
                 at_s + max(LONGEST_S, self._config.after_s),
             )

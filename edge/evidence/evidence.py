@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from spillover.common.types import Result
 from spillover.edge.evidence.clips import ENCODERS, Clips
@@ -11,20 +11,11 @@ from spillover.edge.evidence.store import Store
 from spillover.edge.results.delivery import EventKind, Fields
 from spillover.edge.runtime.parts import OnEnd, Worker
 from spillover.edge.stream import CameraStream
+from spillover.edge.telemetry.collectors import EvidenceState
 from spillover.edge.telemetry.frame_events import FrameEvents
 
 _CLIPS_SHARE = 0.8
 """Of the time for the stop; what still makes a clip then is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceState:
-    """What there is, and what has gone since the start."""
-
-    files: int
-    total_bytes: int
-    deleted: dict[str, int]
-    ring_bytes: int
 
 
 class Evidence:
@@ -63,9 +54,7 @@ class Evidence:
 
     def state(self) -> EvidenceState:
         """The evidence now."""
-        found = self._store.state()
-        ring_bytes = self._clips.ring_bytes if self._clips else 0
-        return EvidenceState(found.files, found.total_bytes, found.deleted, ring_bytes)
+        return replace(self._store.state(), ring_bytes=self._clips.ring_bytes if self._clips else 0)
 
     def start(self) -> None:
         """Start the threads."""

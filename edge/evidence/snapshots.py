@@ -37,7 +37,7 @@ class _Shot:
     """One frame that is kept, or may be once the cloud has answered."""
 
     look: Look | None
-    """None once it is encoded."""
+    """None once it is encoded; with no `jpeg` either it is lost."""
     result: Result
     settings: CameraSettings
     wanted: bool
@@ -154,9 +154,14 @@ class Snapshots:
         self._enqueue(shot)
 
     def _want(self, shot: _Shot) -> None:
-        """Keep a frame that was held; where its encoding is under way, that goes on to the disk."""
-        self._writer.expect(shot.name)
+        """Keep a frame that was held; where its encoding is under way, that goes on to the disk.
+
+        One that was lost since it was taken out stays lost.
+        """
         with self._lock:
+            if shot.look is None and not shot.jpeg:
+                return
+            self._writer.expect(shot.name)
             shot.wanted = True
             is_encoded = bool(shot.jpeg)
         if is_encoded:
@@ -212,10 +217,11 @@ class Snapshots:
         self._observer.evidence_stored(KIND, result.camera_id, result.frame_id, shot.name)
 
     def _lost(self, shot: _Shot, why: str) -> None:
-        self._writer.settled(shot.name)
         with self._lock:
+            shot.look, shot.jpeg = None, b""
             if self._held.get(shot.result.frame_id) is shot:
                 del self._held[shot.result.frame_id]
+        self._writer.settled(shot.name)  # after the lock: `_want` cannot expect it again
         self._observer.evidence_lost(KIND, why)
 
 

@@ -13,6 +13,7 @@ from spillover.common.errors import ConfigError
 from spillover.common.files import FileLock, lock_file, write_atomic
 from spillover.common.log import get_logger
 from spillover.common.mounts import demand_folder, may_pass
+from spillover.edge.telemetry.collectors import EvidenceState
 
 _log = get_logger("evidence")
 
@@ -27,16 +28,6 @@ RESERVE_BYTES, RESERVE_SHARE = 32_000_000, 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class StoreState:
-    """What the folder has now, and what has gone from it since the start."""
-
-    files: int
-    total_bytes: int
-    deleted: dict[str, int]
-    """By reason: `max_mb`, `keep_days`, `disk`."""
-
-
-@dataclass(frozen=True, slots=True)
 class _File:
     size: int
     at_unix_s: float
@@ -45,7 +36,8 @@ class _File:
 class Store:
     """Keeps files that are whole or not there. Thread-safe; all but `in` and `state` may wait for the disk.
 
-    A folder that is away, as a disk that is not mounted, is looked for again at each `write`.
+    A folder that is away, as a disk that is not mounted, is looked for again at each `write`. One that was
+    there and comes back, perhaps as another, is locked and read anew.
 
     Raises:
         InUseError: another daemon has the folder.
@@ -62,12 +54,14 @@ class Store:
         self._clock = clock
         self._writing = threading.Lock()
         self._lock: FileLock | None = None
+        self._read_in: os.stat_result | None = None
+        """The folder that was read, as long as it has been there."""
         self._files: dict[str, _File] = {}
         """By name, the oldest first; changed by the thread that holds `_writing` alone."""
         self._bytes = 0
         self._deleted = {"max_mb": 0, "keep_days": 0, "disk": 0}
         try:
-            self._open()
+            self._be_there()
         except OSError as error:
             if not may_pass(error):
                 raise ConfigError(f"evidence.folder: {self.folder}: {error.strerror or error}") from error
@@ -77,9 +71,9 @@ class Store:
         """Whether a whole file of this name is there, as far as is known."""
         return name in self._files
 
-    def state(self) -> StoreState:
+    def state(self) -> EvidenceState:
         """The store now."""
-        return StoreState(len(self._files), self._bytes, dict(self._deleted))
+        return EvidenceState(len(self._files), self._bytes, dict(self._deleted))
 
     def write(self, name: str, data: bytes) -> None:
         """Store a file; the oldest make room.
@@ -87,9 +81,7 @@ class Store:
         Raises OSError, InUseError: it is not stored, and nothing of it is there.
         """
         with self._writing:
-            demand_folder(self.folder / name)
-            if self._lock is None:
-                self._open()
+            self._be_there()
             if len(data) > self._max_bytes:
                 raise OSError(errno.EFBIG, f"{len(data)} bytes are more than evidence.max_mb", name)
             self._make_room(len(data))
@@ -99,8 +91,14 @@ class Store:
             self._bytes += len(data)
 
     def prune(self) -> None:
-        """Delete what is too old. If the clock jumps ahead files go early; if back, they stay longer."""
+        """Delete what is too old. If the clock jumps ahead files go early; if back, they stay longer.
+
+        Raises OSError, InUseError: the folder is not there any more, or a file cannot be deleted.
+        """
         with self._writing:
+            if self._lock is None:  # still waited for, so nothing is missed yet
+                return
+            self._be_there()
             oldest_s = self._clock() - self._max_age_s
             for name in [name for name, file in self._files.items() if file.at_unix_s < oldest_s]:
                 self._delete(name, "keep_days")
@@ -111,14 +109,24 @@ class Store:
             if self._lock is not None:
                 self._lock.close()
 
+    def _be_there(self) -> None:
+        """Open the folder unless it is the one that was there all the time. Raises OSError, InUseError."""
+        before, self._read_in = self._read_in, None
+        demand_folder(self._lock_path)
+        status = self.folder.stat()
+        if before is None or not os.path.samestat(before, status):
+            self._open()
+        self._read_in = status
+
     def _open(self) -> None:
         """Take the folder, and find what is there. Raises OSError, InUseError."""
-        demand_folder(self._lock_path)
-        lock = lock_file(self._lock_path, "evidence.folder")
+        if self._lock is None:
+            self._lock = lock_file(self._lock_path, "evidence.folder")
+        else:
+            self._lock.renew()
         found = sorted(self._found(), key=lambda one: (one[1].at_unix_s, one[0]))
         self._files = dict(found)
         self._bytes = sum(file.size for file in self._files.values())
-        self._lock = lock
 
     def _found(self) -> Iterator[tuple[str, _File]]:
         with os.scandir(self.folder) as entries:

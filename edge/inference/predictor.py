@@ -52,7 +52,11 @@ class GuardedPredictor:
     @property
     def model_id(self) -> ModelId:
         """Name and version of the model that ran last."""
-        return self._models[self.variant].model_id
+        return self.model_of(self.variant)
+
+    def model_of(self, variant: int) -> ModelId:
+        """Name and version of the model itself (0), or of a variant by its number from 1 on."""
+        return self._models[variant].model_id
 
     @property
     def never_answered(self) -> bool:

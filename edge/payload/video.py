@@ -129,9 +129,8 @@ class VideoStreams:
         return self._streams.paused()
 
     def rate_factors(self) -> dict[str, int]:
-        """The rate factor of each camera that has a stream."""
-        fixed = self._config.video.crf
-        return {camera_id: fixed or stream.rate_factor.crf for camera_id, stream in self._streams.by_camera()}
+        """The rate factor that each camera with a stream has found, where none is configured."""
+        return {camera_id: stream.rate_factor.crf for camera_id, stream in self._streams.by_camera()}
 
     def encode(self, camera_id: str, image: Image) -> EncodedVideo | None:
         """A BGR picture (H, W, 3) uint8 as the next one of its camera's stream; None while that pauses."""

@@ -1,4 +1,4 @@
-"""How often something happens, from the times at which it last did."""
+"""How often something happens, from the times at which it last did, and when it is due next."""
 
 import threading
 import time
@@ -9,6 +9,16 @@ WINDOW_S = 10.0
 """Older times do not count."""
 _MOST = 512
 """Times that are kept; at more than 51 a second they cover less than the window."""
+
+
+def next_due_s(due_s: float, now_s: float, period_s: float) -> float:
+    """When something is due again that was due at `due_s` and happens now.
+
+    Counted from when it was due, so that of 12 frames a second 10 are taken and not 6; from now on where that
+    is past already.
+    """
+    next_s = due_s + period_s
+    return next_s if next_s > now_s else now_s + period_s
 
 
 class Rate:

@@ -13,7 +13,8 @@ from spillover.common.errors import ConfigError, UnavailableError
 from spillover.common.home import SERVICE_HOME, cache_home, status_sockets
 from spillover.common.net.addresses import UNIX
 from spillover.common.net.fetch import fetch
-from spillover.common.net.reload import read_file, read_secret
+from spillover.common.net.post import trusted
+from spillover.common.net.reload import read_secret
 from spillover.edge.status.text import to_text
 from spillover.edge.status.values import PAGE, Status
 from spillover.edge.status.verdict import Verdict, verdict
@@ -104,9 +105,11 @@ def show(
 
 def _trusting(ca: Path) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cadata=read_file(ca, "--ca").decode())
-    except ValueError as error:  # ssl.SSLError is one
-        raise ConfigError(f"--ca: {ca} holds no PEM certificate: {error}") from error
+        return trusted(str(ca))
+    except ssl.SSLError as error:
+        raise ConfigError(f"--ca: {ca} holds no PEM certificate") from error
+    except OSError as error:
+        raise ConfigError(f"--ca: {ca}: {error.strerror or error}") from error
 
 
 def _why(body: bytes, error: msgspec.DecodeError) -> str:

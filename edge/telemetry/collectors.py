@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import Protocol
+from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -19,28 +19,17 @@ OF_DEVICE = frozenset(
 """Counters that others keep, and that do not count what the daemon does."""
 
 
-class EvidenceState(Protocol):
+@dataclass(frozen=True, slots=True)
+class EvidenceState:
     """What there is of evidence at one moment."""
 
-    @property
-    def files(self) -> int:
-        """How many there are."""
-        ...
-
-    @property
-    def total_bytes(self) -> int:
-        """What they take."""
-        ...
-
-    @property
-    def ring_bytes(self) -> int:
-        """What waits in memory for clips."""
-        ...
-
-    @property
-    def deleted(self) -> Mapping[str, int]:
-        """How many made room since the start, by bound."""
-        ...
+    files: int
+    total_bytes: int
+    """What they take."""
+    deleted: Mapping[str, int]
+    """How many made room since the start, by bound: `max_mb`, `keep_days`, `disk`."""
+    ring_bytes: int = 0
+    """What waits in memory for clips."""
 
 
 class BudgetCollector(Collector):

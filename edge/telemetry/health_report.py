@@ -62,10 +62,10 @@ class HealthReporter:
     def run(self) -> None:
         """The body of the thread."""
         while not self._stopping:
-            self._wake.clear()
             fields = msgspec.to_builtins(self._report())
             self._tell(Event(EventKind.HEALTH, time.time(), fields))
             self._wake.wait(PERIOD_S)
+            self._wake.clear()  # here, so that a stop while a report is made ends the wait
 
     def now(self) -> None:
         """Report at once; any thread may ask."""

@@ -12,6 +12,7 @@ from spillover.common.types import Result
 from spillover.edge.pipeline import CameraSettings, Look
 from spillover.edge.results.delivery import Event, EventKind
 from spillover.edge.runtime.queues import BoundedQueue, WhenFull
+from spillover.edge.runtime.rates import next_due_s
 from spillover.edge.web.mosaic import Size, size_of
 
 FRAMES_PER_S = 5.0
@@ -156,9 +157,7 @@ class Hub:
             due_s = self._due_s.get(camera_id, now_s)
             if now_s < due_s or not self._watchers or self._paused:
                 return
-            # Counted from when it was due, so that a camera of 8 frames a second is not shown at 4.
-            next_s = due_s + _PERIOD_S
-            self._due_s[camera_id] = next_s if next_s > now_s else now_s + _PERIOD_S
+            self._due_s[camera_id] = next_due_s(due_s, now_s, _PERIOD_S)
             self._looks[camera_id] = look
             self._turn += 1
             self._changed.notify_all()

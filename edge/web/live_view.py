@@ -14,9 +14,8 @@ from spillover.common.errors import Cause
 from spillover.common.images import encode_jpeg
 from spillover.common.types import Result
 from spillover.edge.inference.predictor import Predictor
-from spillover.edge.pipeline import CameraSettings
 from spillover.edge.sinks.record import encode_event, record_encoder, to_record
-from spillover.edge.status.values import Status
+from spillover.edge.status.build import StatusSource
 from spillover.edge.stream import CameraStream
 from spillover.edge.telemetry.frame_events import FrameEvents
 from spillover.edge.web.answers import (
@@ -60,7 +59,7 @@ class LiveView:
         streams: Sequence[CameraStream],
         labels: Sequence[str],
         predictor: Callable[[], Predictor],
-        status: Callable[[], Status],
+        status: StatusSource,
         gate: Gate,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,12 +69,12 @@ class LiveView:
         self._json = msgspec.json.Encoder()
         self._short = record_encoder(labels, inputs=False)
         self._snapshots = threading.Lock()
-        self.hub = Hub({one.camera_id: _settings_of(one) for one in streams}, clock)
+        self.hub = Hub({one.camera_id: one.settings for one in streams}, clock)
         self.painter = Painter()
         self._endless = Streams(self.hub, self.painter, self._full, self._state, gate.on_refused)
         self._gate = gate
         self._inference = Inference(
-            predictor, lambda: streams[0].pipeline.settings.report, self._short, gate.on_refused
+            predictor, lambda: streams[0].pipeline.in_use.report, self._short, gate.on_refused
         )
 
     def watch(self, events: FrameEvents) -> None:
@@ -156,7 +155,7 @@ class LiveView:
             return refuse(start_response, HTTPStatus.BAD_REQUEST, "since: must be a number that `next` gave")
         found = kept.since(int(since))
         body = {
-            "boot_id": self._status().boot_id,
+            "boot_id": self._status.boot_id,
             "next": found[-1].number if found else int(since),
             name: [msgspec.Raw(encode(one.item)) for one in found],
         }
@@ -207,10 +206,6 @@ class LiveView:
             "login": self._gate.wants_proof,
         }
         return self._json.encode({"status": self._status(), "scenes": scenes, "live": live})
-
-
-def _settings_of(stream: CameraStream) -> Callable[[], CameraSettings]:
-    return lambda: stream.pipeline.settings
 
 
 def _scene(stream: CameraStream) -> dict[str, object]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from spillover.common.errors import ConfigError, ModelError
+from spillover.common.images import encode_jpeg
 from spillover.common.model.manifest import open_model_folder, write_manifest
 from spillover.common.tasks.classification import CLASSIFICATION
 from spillover.edge.assembly.health import build_health
@@ -26,7 +27,9 @@ from spillover.edge.reloads import Read
 from spillover.edge.status.text import to_text
 from spillover.edge.status.verdict import Verdict, verdict
 from spillover.edge.tracking.tracker import Tracker
+from tests.support.live_view import opened
 from tests.support.models import SIDE, bright_detector, colour_classifier
+from tests.support.processes import free_port
 from tests.support.scripted_cloud import PATIENCE_S, no_server_address
 from tests.support.tracked import until
 
@@ -190,15 +193,24 @@ def test_each_model_decides_by_its_own_gain(tmp_path: Path) -> None:
 
 
 def test_each_detector_reports_from_its_own_threshold(tmp_path: Path) -> None:
-    """Confidences of two networks are on two scales; the objects that are followed go on."""
+    """Confidences of two networks are on two scales, for programs that ask too; what is followed goes on."""
     hot = Hot(tmp_path)
+    address = f"127.0.0.1:{free_port()}"
+    grey = encode_jpeg(np.full((SIDE, SIDE, 3), 115, np.uint8), 95).data  # which gives a box of 0.45
+
+    def boxes_told() -> int:
+        with opened(address, "/api/v1/infer", method="POST", body=grey) as answer:
+            return len(json.loads(answer.read())["boxes"])
+
     folders = [bright_detector(hot.models, "bright", version) for version in ("1", "2")]
     for folder, threshold in zip(folders, (0.3, 0.6), strict=True):
         manifest = open_model_folder(folder).manifest
         output = msgspec.structs.replace(manifest.output, report_threshold=threshold)
         write_manifest(folder, msgspec.structs.replace(manifest, output=output))
     large, small = map(str, folders)
-    with hot.running(model={"folder": large, "variants": [{"folder": small}]}):
+    model = {"folder": large, "variants": [{"folder": small}]}
+    with hot.running(model=model, metrics_address=address, live_view=True):
+        assert boxes_told() == 1
         pipeline = hot.daemon.status.streams[0][1].pipeline
         before = pipeline.in_use
         hot.stay(78.0, 100)
@@ -208,6 +220,8 @@ def test_each_detector_reports_from_its_own_threshold(tmp_path: Path) -> None:
         assert after.temporal is before.temporal
         assert (before.report_threshold, after.report_threshold) == (0.3, 0.6)
         assert after.temporal.settings[1] == 0.6
+        hot.answers("bright@2")
+        assert boxes_told() == 0
         hot.stay(40.0, 7 * 180)
         assert pipeline.in_use is before
         assert after.temporal.settings[1] == 0.3

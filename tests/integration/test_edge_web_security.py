@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spillover.common.errors import UnavailableError
+from spillover.common.errors import ConfigError, UnavailableError
 from spillover.common.net.http import MAX_OF_ADDRESS, places
 from spillover.common.net.http.handler import Handler
 from spillover.common.security.tokens import add_token, revoke_tokens
@@ -100,6 +100,14 @@ def test_the_status_is_asked_over_tls_with_a_token(pole: SecureStreet, tmp_path:
             ask(address, *files)
     with pytest.raises(UnavailableError, match=r"if it serves TLS, name the CA with --ca"):
         ask(address, tmp_path / "token")
+
+
+@pytest.mark.parametrize("pem", [b"", b"no certificate", b"\xff\xfe"], ids=["nothing", "text", "bytes"])
+def test_a_ca_that_is_none_is_named(tmp_path: Path, pem: bytes) -> None:
+    """And never taken for "whatever the system trusts"."""
+    (tmp_path / "ca.crt").write_bytes(pem)
+    with pytest.raises(ConfigError, match=r"--ca: .*ca\.crt holds no PEM certificate"):
+        ask("127.0.0.1:9", ca=tmp_path / "ca.crt")
 
 
 def test_the_form_gives_a_cookie_that_no_script_and_no_other_site_can_use(pole: SecureStreet) -> None:

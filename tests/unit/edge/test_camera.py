@@ -149,6 +149,13 @@ def test_skipped_frames_come_when_the_source_begins_again(read_ahead: bool) -> N
     assert camera_of(CountingSource(9, live=True), skip_frames=5, read_ahead=False).poll() is not None
 
 
+def test_frames_of_a_file_that_begins_later_say_where_they_are() -> None:
+    """Their numbers begin at 0, so a record names the picture; without that a number tells it."""
+    later = frames_of(camera_of(CountingSource(4), skip_frames=2))
+    assert [frame.source for frame in later] == ["#2", "#3"]
+    assert {frame.source for frame in frames_of(camera_of(CountingSource(4)))} == {""}
+
+
 def test_empty_loop_ends() -> None:
     """A looping source that gives nothing ends instead of spinning."""
     source = CountingSource(0)

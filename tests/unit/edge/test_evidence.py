@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.common.errors import ConfigError, InUseError
-from spillover.common.types import Action, AuditMark, Decision, Detections, Frame, Result
+from spillover.common.errors import ConfigError, InUseError, InvalidInputError
+from spillover.common.types import Action, AuditMark, Decision, Detections, Frame, Prediction, Result
 from spillover.edge.config import Occasion
 from spillover.edge.evidence import snapshots as module
-from spillover.edge.evidence.snapshots import HELD_BYTES, QUEUED_FRAMES, Snapshots
+from spillover.edge.evidence.snapshots import HELD_BYTES, QUEUED_FRAMES, Agrees, Snapshots
 from spillover.edge.evidence.store import RESERVE_SHARE, Store
-from spillover.edge.evidence.writer import CHANGED, QUEUE_FULL, STOPPED, WRITE_FAILED, Writer
+from spillover.edge.evidence.writer import CHANGED, NOT_ENCODED, QUEUE_FULL, STOPPED, WRITE_FAILED, Writer
 from spillover.edge.results.delivery import EventKind
 from tests.chaos.disk import CannotHappenHereError, Disk
 from tests.support import edge_values
@@ -102,10 +102,40 @@ def test_a_folder_that_can_never_be_is_named_and_one_that_is_away_is_waited_for(
     store = Store(tmp_path / "away" / "evidence", 1000, DAY_S)
     with pytest.raises(FileNotFoundError):
         store.write(name_of(0), b"x")
+    store.prune()  # waits as well, and says nothing
     (tmp_path / "away").mkdir()
     store.write(name_of(0), b"x")
     assert store.state().files == 1
     assert not (tmp_path / "away" / name_of(0)).stat().st_mode & 0o007  # pictures of people
+
+
+def test_a_disk_that_comes_back_as_another_is_locked_and_read_anew(tmp_path: Path) -> None:
+    """What is away is not forgotten, and nobody else has what is there; bounds hold once it is back."""
+    folder, away, wall = tmp_path / "disk", tmp_path / "away", Wall()
+    folder.mkdir()
+    store = Store(folder / "evidence", 1000, DAY_S, wall)
+    store.write(name_of(0), bytes(300))
+    os.utime(folder / name_of(0), (wall.now_s, wall.now_s))
+    wall.now_s += 2 * DAY_S
+    folder.rename(away)
+    with pytest.raises(FileNotFoundError):
+        store.prune()
+    assert store.state().files == 1
+    folder.mkdir()
+    store.prune()
+    assert store.state().files == 0
+    with pytest.raises(InUseError):
+        Store(folder / "evidence", 1000, DAY_S)
+    folder.rename(tmp_path / "other")
+    away.rename(folder)
+    store.write(name_of(1), bytes(300))
+    assert store.state().files == 2
+    store.prune()
+    assert set(_sizes(folder)) == {name_of(1)}
+    assert store.state().deleted["keep_days"] == 1
+    with pytest.raises(InUseError):
+        Store(folder / "evidence", 1000, DAY_S)
+    store.close()
 
 
 @pytest.fixture
@@ -165,7 +195,7 @@ class Heard:
 class Bench:
     """Pictures of one camera, fed by hand."""
 
-    def __init__(self, folder: Path, *occasions: Occasion, agrees: bool = False) -> None:
+    def __init__(self, folder: Path, *occasions: Occasion, agrees: Agrees = lambda *_: False) -> None:
         self.folder = folder
         self.heard = Heard()
         self.settings: Any = _Settings()
@@ -175,7 +205,7 @@ class Bench:
             Writer(Store(folder / "evidence", 10**7, DAY_S)),
             ["person"],
             {"cam": lambda: self.settings},
-            lambda _local, _cloud: agrees,
+            agrees,
             10.0,
             self.heard,
             lambda: self.now_s,
@@ -252,7 +282,7 @@ def test_a_disagreement_keeps_the_frame_that_was_held_for_it(tmp_path: Path, is_
     """Whether the answer comes before or after the encoding; with both sides' boxes. Agreement keeps none."""
     for folder, agrees in ((tmp_path / "same", True), (tmp_path / "other", False)):
         folder.mkdir()
-        bench = Bench(folder, Occasion.DISAGREEMENTS, agrees=agrees)
+        bench = Bench(folder, Occasion.DISAGREEMENTS, agrees=lambda *_, same=agrees: same)
         local = bench.look(1, Action.SEND_FRAME)
         assert bench.snapshots.of_result(local) == ""  # its first result, at the deadline
         if is_encoded:
@@ -262,6 +292,32 @@ def test_a_disagreement_keeps_the_frame_that_was_held_for_it(tmp_path: Path, is_
         assert name == ("" if agrees else "cam-boot-1.jpg")
         assert len(bench.work()) == (0 if agrees else 2)
         assert bench.heard.lost == []
+
+
+@pytest.mark.parametrize("why", [CHANGED, NOT_ENCODED])
+def test_a_frame_that_is_lost_while_its_answers_are_compared_has_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """They disagree, and nothing comes of it: the loss is counted once, and no name stays on its way."""
+
+    def compare(_local: Prediction, _cloud: Prediction) -> bool:
+        if why == CHANGED:
+            bench.settings = _Settings()
+        else:
+            monkeypatch.setattr(module, "plain", _refuse)
+        bench.snapshots._process(bench.snapshots._queue.poll())
+        return False
+
+    bench = Bench(tmp_path, Occasion.DISAGREEMENTS, agrees=compare)
+    local = bench.look(1, Action.SEND_FRAME)
+    bench.snapshots.answered(local.frame_id, edge_values.detections(0.9))
+    assert bench.heard.lost == [why]
+    assert bench.snapshots.of_result(local) == ""
+    assert bench.work() == []
+
+
+def _refuse(_: object) -> bytes:
+    raise InvalidInputError("no picture")
 
 
 def test_each_loss_has_its_reason_and_no_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from spillover.edge.health import sensors
 from spillover.edge.health.monitor import PERIOD_S, HealthMonitor, Power
 from spillover.edge.health.readings import Readings, Throttling
 from spillover.edge.health.work import WorkMeter
-from tests.support.stopping import wait_for_thread
+from spillover.edge.telemetry.health_report import HealthReporter
 
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 
@@ -182,7 +182,29 @@ def test_a_disk_that_does_not_answer_holds_up_one_thread(tmp_path, monkeypatch):
     assert asked.wait(30)
     assert watched.latest() == Readings()
     answers.set()
-    wait_for_thread(first)
+    first.join(30)
+    assert not first.is_alive()
+
+
+def test_a_stop_at_any_moment_ends_the_reports():
+    """Also one just before the wake-up is cleared: nothing is waited for after it."""
+    lost = []
+
+    class Woken(threading.Event):
+        """Is set by a stop just before it is cleared."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            lost.append(reporter._stopping and not self.is_set())
+            return True
+
+        def clear(self) -> None:
+            reporter.stop()
+            super().clear()
+
+    reporter = HealthReporter(dict, lambda _: None)
+    reporter._wake = Woken()
+    reporter.run()
+    assert lost == [False]
 
 
 HWMON = "sys/class/hwmon/hwmon0"
