@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from spillover.common.config import Section
-from spillover.lab.loadtest.kinds import Count, Name, NotNegative, Positive, Share
+from spillover.edge.config.kinds import Count, Name, NotNegative, Positive, Share
 
 DAYS = 30
 """Days of a month, as in the byte budget of edge.yaml."""

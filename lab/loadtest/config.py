@@ -8,11 +8,14 @@ import msgspec
 
 from spillover.common.config import Mistake, Section
 from spillover.common.config.words import did_you_mean
+from spillover.edge.config.kinds import Count, Name, NotNegative, Positive, Share
+from spillover.lab.files import merged
 from spillover.lab.loadtest.buyer import BuyerConfig
-from spillover.lab.loadtest.kinds import Count, Name, Names, NotNegative, Positive, Share
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.models.prepare.pair import CLOUD_MODEL, EDGE_MODEL
 from spillover.lab.shaper.link import Link
+
+Names = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
 
 
 class Shaper(enum.Enum):
@@ -281,6 +284,10 @@ class LoadConfig(Section, frozen=True):
             edge_model=played.edge_model or self.edge_model,
             cloud_model=played.cloud_model or self.cloud_model,
         )
+
+    def asked_of(self, mode: str) -> dict[str, Any]:
+        """The changes to edge.yaml that edges of `mode` have: those of every edge, and the mode's own."""
+        return merged(self.edge, self.modes[mode])
 
     def _of_kind(self, kind: EdgeKind) -> Mapping[str, ScenarioConfig]:
         return {name: one for name, one in self.scenarios.items() if one.kind is kind}

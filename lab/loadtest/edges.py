@@ -42,7 +42,7 @@ def edge_config(config: LoadConfig, mode: str, forced: Mapping[str, Any]) -> dic
         # One thread, so that edges leave the machine's other cores to the server, as two machines would.
         "model": {"folder": str(find_model_folder(config.edge_model)), "session": {"threads": 1}},
     }
-    asked = merged(config.edge, config.modes[mode])
+    asked = config.asked_of(mode)
     if asked.get("mode") == Mode.CLOUD_ONLY.value:
         base["uplink"] = {"forecast": False}
     return merged(base, asked, forced)
@@ -99,21 +99,26 @@ def drops_of(edges: Sequence[EdgeProcess]) -> dict[str, int]:
     """
     drops: Counter[str] = Counter()
     for edge in edges:
-        lost = _counted(edge, "results_dropped[")
+        summary = _summary(edge)
+        lost = _counted(summary, "results_dropped[")
         if lost:
             why = ", ".join(f"{count} ({reason})" for reason, count in lost.items())
             raise SpilloverError(f"{edge.results}: an edge could not write all its results: {why} are lost")
-        drops.update(_counted(edge, "frames_dropped["))
+        drops.update(_counted(summary, "frames_dropped["))
     return dict(drops)
 
 
-def _counted(edge: EdgeProcess, prefix: str) -> dict[str, int]:
+def _summary(edge: EdgeProcess) -> dict[str, Any]:
+    """What an edge said when it stopped; of several values of one key the last."""
+    stopped = (event for event in _events(edge.log) if event.get("event") == "stopped")
+    return {key: value for event in stopped for key, value in event.items()}
+
+
+def _counted(summary: Mapping[str, Any], prefix: str) -> dict[str, int]:
     """The counters of that name in an edge's summary, by their labels."""
     return {
         key.removeprefix(prefix).rstrip("]"): int(count)
-        for event in _events(edge.log)
-        if event.get("event") == "stopped"
-        for key, count in event.items()
+        for key, count in summary.items()
         if key.startswith(prefix)
     }
 

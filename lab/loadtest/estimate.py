@@ -1,5 +1,6 @@
 """What a test will take, before anything runs: time, processes, and file descriptors."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from spillover.lab.data.labelled import IMAGES_FOLDER
 from spillover.lab.loadtest.budgets import steady_budget
 from spillover.lab.loadtest.config import CapacityConfig, EdgeKind, LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.real import LATE_ANSWERS_S
-from spillover.lab.loadtest.reference import expand_source
+from spillover.lab.loadtest.reference import SEQUENCE_PICTURES, expand_source
 from spillover.lab.loadtest.simulated.generator import processes_for
 from spillover.lab.terminal import lasting
 
@@ -43,11 +44,11 @@ class Estimate:
 
 def estimate(config: LoadConfig, scenarios: Sequence[str]) -> Estimate:
     """What these scenarios take, and the searches in them; a third more or less is usual."""
-    made = Estimate()
+    made, pictures = Estimate(), functools.cache(_pictures)
     cloud_model = {name: config.with_pair_of(config.scenarios[name]).cloud_model for name in scenarios}
     servers = 0 if config.cloud.address else len(set(cloud_model.values()))
     played = {
-        (source, cloud_model[name]): _pictures(source)
+        (source, cloud_model[name]): pictures(source)
         for name in scenarios
         for source in config.played_by(config.scenarios[name]).all_sources
     }
@@ -57,7 +58,8 @@ def estimate(config: LoadConfig, scenarios: Sequence[str]) -> Estimate:
         every = [(mode, edges) for mode in scenario.modes for edges in scenario.edges]
         most = max(scenario.edges)
         if scenario.kind is EdgeKind.REAL:
-            runs_s = [_real_s(config, scenario, mode, edges) for mode, edges in every]
+            pass_s = max(map(pictures, scenario.all_sources)) / scenario.fps
+            runs_s = [_real_s(config, scenario, mode, edges, pass_s) for mode, edges in every]
             _count(made, servers, real=most)
         else:
             runs_s = [_simulated_s(scenario.warm_up_s, scenario.window_s, edges) for _, edges in every]
@@ -76,8 +78,7 @@ def _count(made: Estimate, servers: int, *, real: int = 0, simulated: int = 0) -
     made.most_simulated = max(made.most_simulated, simulated)
 
 
-def _real_s(config: LoadConfig, scenario: ScenarioConfig, mode: str, edges: int) -> float:
-    pass_s = max(_pictures(source) for source in scenario.all_sources) / scenario.fps
+def _real_s(config: LoadConfig, scenario: ScenarioConfig, mode: str, edges: int, pass_s: float) -> float:
     budget, warm_up_s = steady_budget(config.with_pair_of(scenario), mode), scenario.warm_up_s
     if budget:
         warm_up_s = budget.warm_up_s(scenario.fps, pass_s, warm_up_s)
@@ -110,7 +111,9 @@ def _pictures(source: str) -> int:
         path = Path(expand_source(source))
     except SourceError:
         return _UNKNOWN_PICTURES
-    folder = next((below for name in ("img1", IMAGES_FOLDER) if (below := path / name).is_dir()), path)
+    folder = next(
+        (below for name in (SEQUENCE_PICTURES, IMAGES_FOLDER) if (below := path / name).is_dir()), path
+    )
     if folder.is_dir():
         return max(1, sum(is_image(one) for one in folder.iterdir()))
     capture = cv2.VideoCapture(str(path))

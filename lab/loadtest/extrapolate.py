@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from scipy.stats import poisson
 
 from spillover.common.errors import SourceError
+from spillover.lab.loadtest.answer.months import fixed_costs, kind_of
 from spillover.lab.loadtest.answer.parts import Costs
-from spillover.lab.loadtest.buyer import DAYS, BuyerConfig
-from spillover.lab.loadtest.config import FleetConfig
+from spillover.lab.loadtest.buyer import DAYS
+from spillover.lab.loadtest.config import FleetConfig, LoadConfig
 from spillover.lab.loadtest.results import Cell, Fleet, FleetCheck, FleetPoint
 
 _NEEDED = ("server_infer_ms", "server_infer_cv2", "server_cpu_share", "sent_per_s", "up_bytes_per_frame")
@@ -66,7 +67,7 @@ class ServerModel:
 def extrapolate(
     config: FleetConfig,
     cells: Sequence[Cell],
-    buyer: BuyerConfig,
+    test: LoadConfig,
     *,
     channels: int,
     cores: int,
@@ -104,7 +105,7 @@ def extrapolate(
         server_limit_per_s=server.limit_per_s,
         server_limit_most_per_s=server.limit_most_per_s,
         assumptions=_assumptions(base, server, config, asked_per_s),
-        points=[_point(edges, base, server, config, buyer, asked_per_s) for edges in config.edges],
+        points=[_point(edges, base, server, config, test, asked_per_s) for edges in config.edges],
         checks=[_check(cell, server, asked_per_s) for cell in same],
     )
 
@@ -125,9 +126,10 @@ def _point(
     base: Cell,
     server: ServerModel,
     config: FleetConfig,
-    buyer: BuyerConfig,
+    test: LoadConfig,
     asked_per_s: float | None,
 ) -> FleetPoint:
+    buyer = test.buyer
     got_per_s = _figure(base, "sent_per_s") / base.edges
     each_per_s = asked_per_s or got_per_s
     rate = each_per_s * edges
@@ -141,6 +143,7 @@ def _point(
     rent = server.cores * buyer.server_core_hour
     if base.figure("server_gpu_s_per_1000_frames"):
         rent += buyer.gpu_hour
+    sim, device = fixed_costs(kind_of(base.mode, test), test.links[base.link].share, buyer)
     return FleetPoint(
         edges=edges,
         requests_per_s=rate,
@@ -150,8 +153,8 @@ def _point(
         down_mbit_per_s=down_bytes_per_s * 8e-6,
         month=Costs(
             data=(up_bytes_per_s + down_bytes_per_s) * hours * 3600 / 1e9 * buyer.gigabyte,
-            sim=edges * buyer.sim_month,
-            device=edges * buyer.device / buyer.months,
+            sim=edges * sim,
+            device=edges * device,
             server=servers * rent * hours,
             power=edges * buyer.device_idle_watt * hours / 1000 * buyer.kilowatt_hour,
         ),

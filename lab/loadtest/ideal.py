@@ -59,11 +59,11 @@ def ideal_figures(
     )
     headers = carried.up_bytes / carried.payload_bytes
     usual = statistics.median(record.payload_bytes for record in sent)
-    due = sum(one.due for one in frames)
+    due, trace = sum(one.due for one in frames), _trace_of(link.schedule)
     in_time = [
         frame
         for first in range(0, len(frames), link.share)
-        for frame in _in_time(frames[first : first + link.share], usual, headers, setting, link)
+        for frame in _in_time(frames[first : first + link.share], usual, headers, setting, link, trace)
     ]
     share = len(in_time) / max(1, due)
     figures = {
@@ -91,9 +91,16 @@ class _Frames:
 
 
 def _in_time(
-    edges: Sequence[_Frames], usual_bytes: float, headers: float, setting: Setting, link: SharedLink
+    edges: Sequence[_Frames],
+    usual_bytes: float,
+    headers: float,
+    setting: Setting,
+    link: SharedLink,
+    trace: LinkTrace | None,
 ) -> Iterator[ReplayFrame]:
-    """The frames of the window, of all edges on one link, that are back in time."""
+    """The frames of the window, of all edges on one link, that are back in time; `trace` is its way up."""
+    if trace is None:
+        return
     offered: list[ReplayFrame] = []
     inside = set()
     for edge, one in enumerate(edges):
@@ -104,9 +111,6 @@ def _in_time(
             offered.append(ReplayFrame(at_s, 1.0, size, name))
             inside |= {name} if number in one.window else set()
     offered.sort(key=lambda frame: frame.captured_s)
-    trace = _trace_of(link.schedule)
-    if trace is None:
-        return
     yield from (
         frame for frame in in_time_for_one_who_knows(offered, trace, setting) if frame.source in inside
     )

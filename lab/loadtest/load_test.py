@@ -90,7 +90,7 @@ class LoadTest:
         core_share = config.slow.core_share if config.slow else None
         with (
             brake_for(core_share) as brake,
-            servers_under_test(config.cloud, self._cloud_models(), out) as servers,
+            servers_under_test(config.cloud, self._cloud_models(used), out) as servers,
         ):
             self._notes.append(brake.description)
             scenarios = Scenarios(config, out, servers, brake, Bar(), self._say, self._notes)
@@ -165,9 +165,8 @@ class LoadTest:
         self._left_out.add(scenario)
         self._notes.append(f"scenario {scenario} was left out: {why}")
 
-    def _cloud_models(self) -> list[str]:
-        """What the servers of this test serve, each once."""
-        used = [name for name in self._config.scenarios if self._is_run(name)]
+    def _cloud_models(self, used: Sequence[str]) -> list[str]:
+        """What the servers of these scenarios serve, each once."""
         pairs = [self._config.with_pair_of(self._config.scenarios[name]) for name in used]
         return list(dict.fromkeys(pair.cloud_model for pair in pairs))
 
@@ -222,7 +221,7 @@ class LoadTest:
             return extrapolate(
                 config.fleet,
                 cells,
-                config.buyer,
+                config,
                 channels=channels,
                 cores=this_host().cores,
                 asked_per_s=asked_per_s,

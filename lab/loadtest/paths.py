@@ -10,7 +10,9 @@ from spillover.lab.files import merged, nested
 from spillover.lab.loadtest.config import LoadConfig
 from spillover.lab.pairs.replay.trace import MODELS
 
+_LISTENER_FILES = ("security.tokens_file", "security.tls.certificate", "security.tls.key")
 _EDGE_FILES = (
+    *_LISTENER_FILES,
     "policy.gain_file",
     "uplink.token_file",
     "uplink.tls.ca",
@@ -20,11 +22,11 @@ _EDGE_FILES = (
 EDGE_MODELS = ("model.folder", "uplink.split.folder", "uplink.oip.manifest")
 _CLOUD_FILES = (
     "models.repository",
-    "security.tokens_file",
-    "security.tls.certificate",
-    "security.tls.key",
+    *_LISTENER_FILES,
     "security.tls.client_ca",
     "security.tls.crl",
+    "security.forwarded.client_ca",
+    "security.forwarded.crl",
 )
 
 

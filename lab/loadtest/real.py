@@ -12,9 +12,9 @@ import msgspec
 from spillover.edge.payload.encoder import VIDEO
 from spillover.edge.sinks.record import Record
 from spillover.lab.daemons import EdgeProcess
-from spillover.lab.files import merged, write_whole
+from spillover.lab.files import write_whole
 from spillover.lab.loadtest.baselines import is_pure_cloud
-from spillover.lab.loadtest.budgets import steady_budget
+from spillover.lab.loadtest.budgets import SteadyBudget, steady_budget
 from spillover.lab.loadtest.cells import CellPlan
 from spillover.lab.loadtest.config import LoadConfig, ScenarioConfig
 from spillover.lab.loadtest.edges import drops_of, edge_config, edges_running
@@ -71,16 +71,16 @@ class RealBench:
             ProcessFailedError: an edge could not start, or ended early.
         """
         share = self.config.links[plan.link].share
-        played = self._played(plan.edges)
+        played, budget = self._played(plan.edges), steady_budget(self.config, plan.mode)
         with routes_to(self.server.address, schedule, plan.edges, share=share, kernel=kernel) as routes:
             folder.mkdir(parents=True, exist_ok=True)
             configs = [
-                self._edge(plan, route, index, reference, folder)
+                self._edge(plan, route, index, reference, folder, budget)
                 for index, (route, reference) in enumerate(zip(routes.by_edge, played, strict=True))
             ]
             prefixes = [route.prefix for route in routes.by_edge]
             with edges_running(configs, folder, self.brake, prefixes) as edges:
-                window, sampler = self._watch(plan, edges, routes.meter)
+                window, sampler = self._watch(edges, routes.meter, budget)
             up_bytes = routes.meter.traffic.up_bytes
             began_s = time.time() - (time.monotonic() - routes.meter.started_s)
         link = SharedLink(schedule, began_s, share)
@@ -95,9 +95,12 @@ class RealBench:
         return [replace(one, skip=int(place * one.count)) for one, place in zip(of_each, places, strict=True)]
 
     def _watch(
-        self, plan: CellPlan, edges: Sequence[EdgeProcess], meter: LinkMeter
+        self, edges: Sequence[EdgeProcess], meter: LinkMeter, budget: SteadyBudget | None
     ) -> tuple[Window, Sampler]:
-        _sleep_watching(self._warm_up_s(plan), edges)
+        warm_up_s = self.scenario.warm_up_s
+        if budget:
+            warm_up_s = budget.warm_up_s(self.scenario.fps, self._pass_s, warm_up_s)
+        _sleep_watching(warm_up_s, edges)
         begin_s = time.time()
         with Sampler(self.server, [edge.process.pid for edge in edges], meter) as sampler:
             _sleep_watching(self._window_s, edges)
@@ -129,12 +132,14 @@ class RealBench:
         """One pass over the longest source."""
         return max(reference.count for reference in self.references) / self.scenario.fps
 
-    def _warm_up_s(self, plan: CellPlan) -> float:
-        budget, usual_s = steady_budget(self.config, plan.mode), self.scenario.warm_up_s
-        return budget.warm_up_s(self.scenario.fps, self._pass_s, usual_s) if budget else usual_s
-
     def _edge(
-        self, plan: CellPlan, route: Route, index: int, played: Reference, folder: Path
+        self,
+        plan: CellPlan,
+        route: Route,
+        index: int,
+        played: Reference,
+        folder: Path,
+        budget: SteadyBudget | None,
     ) -> Mapping[str, Any]:
         forced: dict[str, Any] = {
             "device_id": f"loadtest-{index}",
@@ -150,9 +155,9 @@ class RealBench:
             "policy": {"seed": index},
         }
         # What an edge keeps from one run to the next is the test's own, and of one run alone.
-        if budget := steady_budget(self.config, plan.mode):
+        if budget:
             forced["policy"] |= budget.begin(folder, index)
-        if merged(self.config.edge, self.config.modes[plan.mode]).get("spool"):
+        if self.config.asked_of(plan.mode).get("spool"):
             forced["spool"] = {"path": str((folder / f"edge-{index}.spool").absolute())}
         return edge_config(self.config, plan.mode, forced)
 
@@ -179,7 +184,7 @@ class RealBench:
                 [quality_figures(one, self.scenario.fps, window, reference) for one, reference in runs]
             )
         )
-        if is_pure_cloud(merged(self.config.edge, self.config.modes[plan.mode])):
+        if is_pure_cloud(self.config.asked_of(plan.mode)):
             figures |= ideal_figures(runs, self.scenario.fps, context, carried, link)
         timeline = timeline_of(outcomes, samples, window, list(itertools.chain(*records)))
         begun = sum(video_begins(of_edge, window) for of_edge in records)

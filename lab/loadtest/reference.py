@@ -38,7 +38,7 @@ from spillover.lab.pairs.video.labels import Truth, read_mot
 from spillover.lab.records import prediction_of
 from spillover.lab.terminal import Progress
 
-_SEQUENCE_PICTURES, _SEQUENCE_LABELS = "img1", "gt/gt.txt"
+SEQUENCE_PICTURES, _SEQUENCE_LABELS = "img1", "gt/gt.txt"
 """MOTChallenge's places in the folder of a sequence."""
 
 
@@ -134,7 +134,7 @@ def open_reference(source: str, cloud_model: Path, progress: Progress) -> Refere
     path = Path(where)
     if (path / LABELS_FILE).is_file() or (path / COCO_FILE).is_file():
         return _labelled(path, cloud_model, progress)
-    if (path / _SEQUENCE_PICTURES).is_dir() and (path / _SEQUENCE_LABELS).is_file():
+    if (path / SEQUENCE_PICTURES).is_dir() and (path / _SEQUENCE_LABELS).is_file():
         return _sequence(path, cloud_model, progress)
     if open_model_folder(cloud_model).task is DETECTION and path.is_file() and not is_image(path):
         clip = open_clip(path)
@@ -154,7 +154,7 @@ def write_reference(reference: Reference, path: Path) -> None:
 
 def _sequence(folder: Path, cloud_model: Path, progress: Progress) -> Reference:
     """A sequence of MOTChallenge, with its objects."""
-    pictures = folder / _SEQUENCE_PICTURES
+    pictures = folder / SEQUENCE_PICTURES
     answers = tuple(_ask_model(str(pictures), cloud_model, progress))
     objects = read_mot(folder / _SEQUENCE_LABELS, len(answers), open_model_folder(cloud_model))
     return Reference(str(pictures), answers, objects=objects)

@@ -1,6 +1,7 @@
 """The results of a load test, as report.json holds them; page and tables are made of them alone."""
 
 import csv
+import datetime as dt
 import io
 import os
 import platform
@@ -85,6 +86,14 @@ class Cell(msgspec.Struct, frozen=True):
     def figure(self, measure: str) -> float | None:
         """The median of one measure, where it was measured."""
         return self.summary[measure].median if measure in self.summary else None
+
+
+def by_place(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of each scenario, link and number of edges, in the order of their first ones."""
+    places: dict[tuple[str, str, int], list[Cell]] = {}
+    for cell in cells:
+        places.setdefault((cell.scenario, cell.link, cell.edges), []).append(cell)
+    return list(places.values())
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -191,6 +200,11 @@ class GoalOutcome(msgspec.Struct, frozen=True):
     met: bool | None
     note: str = ""
 
+    @property
+    def shown(self) -> str:
+        """The figure, or why there is none."""
+        return self.note or self.figure
+
 
 class Host(msgspec.Struct, frozen=True):
     """The machine of the load test."""
@@ -218,6 +232,11 @@ class Report(msgspec.Struct, frozen=True):
     goals: list[GoalOutcome] = []
     capacity: list[Capacity] = []
     fleet: Fleet | None = None
+
+    @property
+    def started(self) -> str:
+        """The start to the minute, in UTC."""
+        return f"{dt.datetime.fromtimestamp(self.started_unix_s, dt.UTC):%Y-%m-%d %H:%M}"
 
 
 def this_host() -> Host:

@@ -9,7 +9,7 @@ import msgspec
 
 from spillover.lab.files import merged, nested
 from spillover.lab.loadtest.config import LoadConfig, SweepConfig
-from spillover.lab.loadtest.results import Cell
+from spillover.lab.loadtest.results import Cell, by_place
 
 _ALIKE = 0.005
 """Points whose shares of frames sent differ by less, and whose quality does, are one."""
@@ -30,8 +30,7 @@ def alike(cells: Sequence[Cell], sweep: SweepConfig, test: LoadConfig) -> Iterat
     """Notes on points of the sweep that came out as one."""
     swept = _modes(test.modes, sweep)
     mine = [cell for cell in cells if cell.scenario == sweep.scenario and cell.mode in swept]
-    for place in dict.fromkeys((cell.link, cell.edges) for cell in mine):
-        here = [cell for cell in mine if (cell.link, cell.edges) == place]
+    for here in by_place(mine):
         if len(here) > 1 and all(_spread(here, name) < _ALIKE for name in ("sent_share", "agreement")):
             keys, modes = ", ".join(sweep.values), ", ".join(cell.mode for cell in here)
             yield (

@@ -7,7 +7,7 @@ from spillover.lab.loadtest.answer.months import month_of
 from spillover.lab.loadtest.answer.parts import Verdict
 from spillover.lab.loadtest.answer.words import Words
 from spillover.lab.loadtest.config import EdgeKind, LoadConfig
-from spillover.lab.loadtest.results import Cell
+from spillover.lab.loadtest.results import Cell, by_place
 
 _MEASURES = ("accuracy", "agreement")
 
@@ -16,9 +16,7 @@ def verdicts_of(cells: Sequence[Cell], config: LoadConfig) -> list[Verdict]:
     """One for each scenario that the buyer asks about, link and number of edges, as the cells are ordered."""
     asked = config.buyer.scenarios or tuple(config.scenarios)
     real = [cell for cell in cells if cell.kind == EdgeKind.REAL.value and cell.scenario in asked]
-    places = dict.fromkeys((cell.scenario, cell.link, cell.edges) for cell in real)
-    groups = [[c for c in real if (c.scenario, c.link, c.edges) == place] for place in places]
-    return [verdict for group in groups for verdict in _verdict(group, config)]
+    return [verdict for group in by_place(real) for verdict in _verdict(group, config)]
 
 
 def _verdict(cells: Sequence[Cell], config: LoadConfig) -> Iterator[Verdict]:

@@ -60,15 +60,6 @@ def points_a_unit(chosen: Month, other: Month, spent: Callable[[Month], float]) 
     return (other.quality - chosen.quality) * 100 / (spent(other) - spent(chosen))
 
 
-def front(months: Sequence[Month]) -> list[Month]:
-    """The modes that no other beats in both gigabytes and quality, cheapest first."""
-    kept: list[Month] = []
-    for month in sorted(months, key=lambda month: (month.gb, -month.quality)):
-        if not kept or month.quality > kept[-1].quality:
-            kept.append(month)
-    return kept
-
-
 def what_binds(taken: Month, months: Sequence[Month], cells: Mapping[str, Cell]) -> tuple[str, Month | None]:
     """What keeps the mode from more quality, and the better mode that it keeps from being taken, if any."""
     better = [month for month in months if month.quality > taken.quality + GOOD_ENOUGH and month.fails]

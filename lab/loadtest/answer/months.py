@@ -3,7 +3,6 @@
 import math
 
 from spillover.edge.config import Mode
-from spillover.lab.files import merged
 from spillover.lab.loadtest.answer.parts import Costs, Month
 from spillover.lab.loadtest.baselines import is_pure_cloud
 from spillover.lab.loadtest.buyer import DAYS, BuyerConfig
@@ -16,10 +15,17 @@ BUSY = 0.7
 
 def kind_of(mode: str, config: LoadConfig) -> str:
     """`edge_only`, `cloud_only` if it is that whatever the link is, or `hybrid`, by its edge.yaml."""
-    asked = merged(config.edge, config.modes[mode])
+    asked = config.asked_of(mode)
     if is_pure_cloud(asked):
         return Mode.CLOUD_ONLY.value
     return Mode.EDGE_ONLY.value if asked.get("mode") == Mode.EDGE_ONLY.value else Mode.HYBRID.value
+
+
+def fixed_costs(kind: str, share: int, buyer: BuyerConfig) -> tuple[float, float]:
+    """A month of one camera's SIM, where `share` cameras use one link, and of its device."""
+    sim = buyer.sim_month / share if kind != Mode.EDGE_ONLY.value else 0.0
+    price = buyer.device if buyer.sender is None or kind != Mode.CLOUD_ONLY.value else buyer.sender
+    return sim, price / buyer.months
 
 
 def month_of(cell: Cell, measure: str, config: LoadConfig) -> Month:
@@ -41,7 +47,7 @@ def month_of(cell: Cell, measure: str, config: LoadConfig) -> Month:
     up_gb, down_gb = (figure(f"{way}_bytes_per_frame") * gb_per_byte_a_frame for way in ("up", "down"))
     watt = buyer.device_idle_watt + buyer.device_core_watt * figure("edge_cpu_share")
     device_kwh = watt * hours / 1000
-    sends = kind == Mode.CLOUD_ONLY.value and buyer.sender is not None
+    sim, device = fixed_costs(kind, config.links[cell.link].share, buyer)
     rent = cores * buyer.server_core_hour + gpus * buyer.gpu_hour
     return Month(
         mode=cell.mode,
@@ -56,8 +62,8 @@ def month_of(cell: Cell, measure: str, config: LoadConfig) -> Month:
         down_gb=down_gb,
         costs=Costs(
             data=(up_gb + down_gb) * buyer.gigabyte,
-            sim=buyer.sim_month / config.links[cell.link].share if asks else 0.0,
-            device=(buyer.sender if sends and buyer.sender is not None else buyer.device) / buyer.months,
+            sim=sim,
+            device=device,
             server=rent * hours / buyer.cameras,
             power=device_kwh * buyer.kilowatt_hour,
         ),

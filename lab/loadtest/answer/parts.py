@@ -21,6 +21,10 @@ class Costs(msgspec.Struct, frozen=True):
         return self.data + self.sim + self.device + self.server + self.power
 
 
+COST_PARTS = {"data": "data", "sim": "SIM", "device": "device", "server": "server", "power": "power"}
+"""The parts of `Costs` by name, with the headings of their columns."""
+
+
 class Month(msgspec.Struct, frozen=True):
     """One mode over one link: one camera in one month of the buyer's hours."""
 

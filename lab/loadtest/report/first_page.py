@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from spillover.lab.loadtest.answer.choice import BUDGET, ON_TIME, QUALITY
 from spillover.lab.loadtest.answer.numbers import digits, percent
-from spillover.lab.loadtest.answer.parts import Month, Verdict
+from spillover.lab.loadtest.answer.parts import COST_PARTS, Month, Verdict
 from spillover.lab.loadtest.measures import MEASURES
 from spillover.lab.loadtest.results import Report
 
@@ -117,16 +117,13 @@ def _columns(months: Sequence[Month], currency: str) -> Iterator[tuple[str, Show
     yield "GB", lambda m: digits(m.gb)
     if any(month.costs.total for month in months):
         yield currency, lambda m: digits(m.costs.total, 2)
-        parts: tuple[tuple[str, Show], ...] = (
-            ("data", lambda m: digits(m.costs.data, 2)),
-            ("SIM", lambda m: digits(m.costs.sim, 2)),
-            ("device", lambda m: digits(m.costs.device, 2)),
-            ("server", lambda m: digits(m.costs.server, 2)),
-            ("power", lambda m: digits(m.costs.power, 2)),
-        )
-        yield from parts
+        yield from ((heading, _cost(name)) for name, heading in COST_PARTS.items())
     if any(month.kwh for month in months):
         yield "kWh", lambda m: digits(m.kwh)
+
+
+def _cost(part: str) -> Show:
+    return lambda m: digits(getattr(m.costs, part), 2)
 
 
 def _percent(share: float | None) -> str:

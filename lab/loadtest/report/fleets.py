@@ -1,14 +1,17 @@
 """The table of extrapolated fleets, for page and log."""
 
 from spillover.lab.loadtest.answer.numbers import digits
+from spillover.lab.loadtest.answer.parts import COST_PARTS
 from spillover.lab.loadtest.results import Fleet
-
-_COSTS = (("data", "data"), ("sim", "SIM"), ("device", "device"), ("server", "server"), ("power", "power"))
 
 
 def fleet_table(fleet: Fleet, currency: str) -> tuple[list[str], list[list[str]]]:
     """Headings and rows; of the parts of a month's costs those that are not nothing."""
-    parts = [(name, heading) for name, heading in _COSTS if any(getattr(p.month, name) for p in fleet.points)]
+    parts = [
+        (name, heading)
+        for name, heading in COST_PARTS.items()
+        if any(getattr(p.month, name) for p in fleet.points)
+    ]
     headings = ["edges", "requests/s", "servers", "wait p99, ms", "Mbit/s up", "Mbit/s down"]
     headings += [f"{currency} a month", *(heading for _, heading in parts)] if parts else []
     rows = []

@@ -1,7 +1,6 @@
 """Fills the HTML templates of the load test's report and of the comparison of two reports."""
 
 import base64
-import datetime as dt
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from spillover.lab.loadtest.results import (
     Cell,
     GoalOutcome,
     Report,
+    by_place,
 )
 
 _SPENT = (
@@ -80,7 +80,6 @@ def write_page(report: Report, path: Path) -> None:
     context = {
         "report": report,
         "first": first_page(report),
-        "started": f"{dt.datetime.fromtimestamp(report.started_unix_s, dt.UTC):%Y-%m-%d %H:%M}",
         "goals": [_goal(goal) for goal in report.goals],
         "scenarios": [_scenario(name, list(cells), report, palette) for name, cells in scenarios],
         "capacity": _capacity(report.capacity, palette) if report.capacity else None,
@@ -123,7 +122,7 @@ def _css_of(chosen: Sequence[bool]) -> list[str]:
 
 def _goal(goal: GoalOutcome) -> list[str]:
     word, css = _VERDICTS[goal.met]
-    return [goal.text, goal.note or goal.figure, Markup('<span class="{}">{}</span>').format(css, word)]
+    return [goal.text, goal.shown, Markup('<span class="{}">{}</span>').format(css, word)]
 
 
 def _scenario(name: str, cells: Sequence[Cell], report: Report, palette: plots.Palette) -> dict[str, Any]:
@@ -195,11 +194,10 @@ def _plots(cells: Sequence[Cell], report: Report, palette: plots.Palette) -> Ite
                 _STAR if any("ideal_agreement" in c.summary for c in known) and quality == "agreement" else ""
             ),
         )
-    for link, edges in dict.fromkeys((cell.link, cell.edges) for cell in cells):
-        group = [cell for cell in cells if (cell.link, cell.edges) == (link, edges)]
+    for group in by_place(cells):
         yield (
             plots.latency_distribution(group, report.config["deadline_s"], palette),
-            f"Latency over {link}, {_edges(edges)}",
+            f"Latency over {group[0].link}, {_edges(group[0].edges)}",
             "From the moment a frame was due by the camera's rate to its first answer (dashed: to its last).",
         )
     for cell in [cell for cell in cells if cell.timeline and cell.figure("sent_share")][:_TIMELINES]:

@@ -1,6 +1,5 @@
 """report.md: the first page as Markdown, for pasting into a mail or an issue."""
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,8 +17,7 @@ def write_markdown(report: Report, path: Path) -> None:
 
 def _lines(report: Report) -> Iterator[str]:
     page = first_page(report)
-    started = f"{dt.datetime.fromtimestamp(report.started_unix_s, dt.UTC):%Y-%m-%d %H:%M}"
-    yield f"# Load test of {started} UTC"
+    yield f"# Load test of {report.started} UTC"
     for table in page.tables:
         first, *others = map(_escaped, table.sentences)
         yield from ("", f"## {table.title}", "", f"**{first}**", "", *(f"- {text}" for text in others), "")
@@ -35,7 +33,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _goal(goal: GoalOutcome) -> list[str]:
-    return [goal.text, goal.note or goal.figure, _MET[goal.met]]
+    return [goal.text, goal.shown, _MET[goal.met]]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spillover.lab.loadtest.measures import MEASURES
-from spillover.lab.loadtest.results import Capacity, Cell, Moment
+from spillover.lab.loadtest.results import Capacity, Cell, Moment, by_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,11 +84,9 @@ def quality_over_bytes(cells: Sequence[Cell], measure: str, palette: Palette) ->
             if measure == "agreement" and bound is not None and sent is not None:
                 style |= {"markersize": 11, "fillstyle": "none", "marker": "*", "ls": ""}
                 axes.plot([sent / 1e3], [bound * 100], label=f"{cell.mode}, ideal", **style)
-        for place in dict.fromkeys((cell.link, cell.edges) for cell in cells):
+        for group in by_place(cells):
             here = [
-                (c.summary["up_bytes_per_frame"].median / 1e3, c.summary[measure].median * 100)
-                for c in cells
-                if (c.link, c.edges) == place
+                (c.summary["up_bytes_per_frame"].median / 1e3, c.summary[measure].median * 100) for c in group
             ]
             best = [p for p in sorted(here) if p[1] > max((q[1] for q in here if q < p), default=-1.0)]
             axes.plot(*zip(*best, strict=True), color="0.7", linewidth=1, zorder=0)

@@ -116,7 +116,7 @@ def _short(name: str, figure: float | None) -> str:
 
 def _print_goals(goals: Sequence[GoalOutcome], console: Console) -> None:
     words = {True: "yes", False: "no", None: "?"}
-    rows = [(goal.text, goal.note or goal.figure, words[goal.met]) for goal in goals]
+    rows = [(goal.text, goal.shown, words[goal.met]) for goal in goals]
     console.print(
         table(("goal", "measured", "met"), rows, title="Goals", left=("measured", "met"), wrap=True)
     )

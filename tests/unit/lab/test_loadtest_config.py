@@ -1,13 +1,18 @@
 """load.yaml: what it may say, and that mistakes are named."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 import yaml
 
-from spillover.common.config import load_config, parse_config
+from spillover.cloud.config import CloudConfig
+from spillover.common.config import Section, load_config, parse_config
 from spillover.common.errors import ConfigError
+from spillover.edge.config import EdgeConfig
 from spillover.lab.files import merged, nested
 from spillover.lab.loadtest import config as section
 from spillover.lab.loadtest.cells import cells_of, has_settled, interleaved
@@ -190,3 +195,30 @@ def test_paths_begin_at_the_folder_of_the_file(tmp_path: Path) -> None:
     assert [link.trace for link in config.links.values()] == [str(tmp_path / "drive.csv"), "lte"]
     assert config.modes["a"] == merged(mode, nested("policy.gain_file", str(tmp_path / "gain.json")))
     assert config.cloud.config["security"]["tokens_file"] == str(tmp_path / "tokens")
+
+
+def files_in(kind: type[msgspec.Struct]) -> Iterator[str]:
+    """The dotted keys of a configuration that name a file, by their last parts."""
+    for field in msgspec.structs.fields(kind):
+        for one in get_args(field.type) or (field.type,):
+            if one is str and re.search(r"(^|_)(file|ca|certificate|key|crl|repository)$", field.encode_name):
+                yield field.encode_name
+            elif isinstance(one, type) and issubclass(one, Section):
+                yield from (f"{field.encode_name}.{key}" for key in files_in(one))
+
+
+def test_every_file_that_edge_and_server_read_is_below_the_folder(tmp_path: Path) -> None:
+    """All keys of both that name one: certificates, tokens and lists of revoked ones, whoever reads them."""
+    edge, cloud = (set(files_in(kind)) for kind in (EdgeConfig, CloudConfig))
+    edge -= {"health.file", "policy.budget.state_file"}  # which it writes
+    edge = {key for key in edge if not key.startswith("camera")}  # which the test sets
+    assert {"uplink.tls.ca", "security.tls.key", "policy.gain_file"} <= edge
+    assert {"models.repository", "security.forwarded.crl"} <= cloud
+    config = msgspec.convert(yaml.safe_load(SMALL), LoadConfig)
+    mode, server = (merged(*(nested(key, "some.pem") for key in keys)) for keys in (edge, cloud))
+    made = placed(
+        msgspec.structs.replace(config, modes={"a": mode}, cloud=section.CloudPart(config=server)), tmp_path
+    )
+    there = str(tmp_path / "some.pem")
+    assert made.modes["a"] == merged(*(nested(key, there) for key in edge))
+    assert made.cloud.config == merged(*(nested(key, there) for key in cloud))

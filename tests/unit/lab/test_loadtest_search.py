@@ -1,4 +1,4 @@
-"""Searches and models of the load test: capacity, Pareto front, queueing, arrivals."""
+"""Searches and models of the load test: capacity, queueing, arrivals."""
 
 import asyncio
 import math
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from spillover.common.errors import ConfigError, SourceError
 from spillover.lab.loadtest import room
+from spillover.lab.loadtest.answer.months import month_of
 from spillover.lab.loadtest.buyer import BuyerConfig
 from spillover.lab.loadtest.capacity import bisect, bounds_of, cpu_limit_per_s
 from spillover.lab.loadtest.config import CloudPart, FleetConfig, LoadConfig
@@ -92,6 +93,13 @@ def test_wait_of_the_textbook_queues() -> None:
     assert math.isinf(ServerModel(0.1, 1.0, 0.1, 1, 1).mean_wait_s(10))
 
 
+def fleet_test(buyer: BuyerConfig | None = None, mode: str = "hybrid", share: int = 1) -> LoadConfig:
+    """A test of that buyer with one mode, `h`, over links of which `share` edges use one."""
+    scenarios = {"s": {"modes": ["h"], "links": ["home"]}}
+    raw = {"modes": {"h": {"mode": mode}}, "links": {"home": {"share": share}}, "scenarios": scenarios}
+    return msgspec.structs.replace(msgspec.convert(raw, LoadConfig), buyer=buyer or BuyerConfig())
+
+
 def test_fleet_is_calibrated_where_a_request_is_known_best_and_checked_elsewhere() -> None:
     """Servers cover the rate at the utilisation allowed; the check shows prediction beside measurement."""
 
@@ -112,7 +120,7 @@ def test_fleet_is_calibrated_where_a_request_is_known_best_and_checked_elsewhere
     )
     buyer = BuyerConfig(hours_a_day=12, gigabyte=2.0, sim_month=3.0, device=72.0, server_core_hour=0.05)
     cells = [overrun, large, small]
-    fleet = extrapolate(FleetConfig(scenario="s"), cells, buyer, channels=1, cores=2)
+    fleet = extrapolate(FleetConfig(scenario="s"), cells, fleet_test(buyer), channels=1, cores=2)
     assert "Calibrated at 1000 edges" in fleet.assumptions[0]  # ten times as many requests; 4000 are too many
     check = fleet.checks[-1]
     assert check.edges == 100
@@ -141,10 +149,28 @@ def test_a_fleet_sends_what_was_asked_not_what_few_edges_drew() -> None:
     }
     base = msgspec.structs.replace(cell("h", drawn), edges=20)
     config = FleetConfig(scenario="s", edges=(200,))
-    fleet = extrapolate(config, [base], BuyerConfig(), channels=1, cores=2, asked_per_s=0.2)
+    fleet = extrapolate(config, [base], fleet_test(), channels=1, cores=2, asked_per_s=0.2)
     assert fleet.points[0].requests_per_s == pytest.approx(40)
     assert fleet.points[0].up_mbit_per_s == pytest.approx(200 * 2000 * 8e-6)
     assert "sent 4.66 requests a second of 4.00 asked for" in fleet.assumptions[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "sender", "device"),
+    [("cloud_only", 40.0, 4.0), ("cloud_only", None, 40.0), ("hybrid", 40.0, 40.0)],
+)
+def test_a_fleet_pays_for_devices_and_links_as_each_of_its_cameras_does(
+    mode: str, sender: float | None, device: float
+) -> None:
+    """Devices that only send have their own price, and four cameras behind one modem one SIM."""
+    sent = {"server_infer_ms": 20.0, "server_infer_cv2": 0.5, "server_cpu_share": 0.1, "sent_per_s": 4.0}
+    base = cell("h", sent | {"up_bytes_per_frame": 2000.0, "fps": 1.0})
+    test = fleet_test(BuyerConfig(device=400, sender=sender, months=10, sim_month=8), mode, share=4)
+    config = FleetConfig(scenario="s", edges=(1000,))
+    of_fleet = extrapolate(config, [base], test, channels=1, cores=2).points[0].month
+    of_camera = month_of(base, "agreement", test).costs
+    assert (of_camera.device, of_camera.sim) == (device, 2.0)
+    assert (of_fleet.device, of_fleet.sim) == (1000 * device, 2000.0)
 
 
 def test_a_prediction_that_is_far_off_is_red() -> None:
@@ -166,7 +192,7 @@ def test_a_server_is_predicted_between_clock_and_cpu_time() -> None:
 def test_fleet_needs_a_cell_to_calibrate_on() -> None:
     """Without a measured cell there is no extrapolation, and the error names the scenario."""
     with pytest.raises(SourceError, match="scenario s"):
-        extrapolate(FleetConfig(scenario="s"), [], BuyerConfig(), channels=1, cores=1)
+        extrapolate(FleetConfig(scenario="s"), [], fleet_test(), channels=1, cores=1)
 
 
 def job(**changes: object) -> Job:
