@@ -10,7 +10,7 @@ from functools import cache
 
 import grpc.aio
 
-from spillover.cloud.config import CloudConfig, LimitsConfig
+from spillover.cloud.config import CloudConfig
 from spillover.cloud.machine import machine_bytes
 from spillover.cloud.models.loader import OpenModel
 from spillover.cloud.models.repository import Repository
@@ -18,7 +18,7 @@ from spillover.cloud.models.trials import Trials
 from spillover.cloud.rpc.call_wrapper import CallWrapper
 from spillover.cloud.rpc.connections.keeper import Connections
 from spillover.cloud.rpc.health import Health
-from spillover.cloud.rpc.listening import bind
+from spillover.cloud.rpc.listening import bind, channel_options
 from spillover.cloud.rpc.methods import methods_of
 from spillover.cloud.rpc.oip_servicer import OpenInferenceServicer
 from spillover.cloud.rpc.parsing import Parser
@@ -35,7 +35,7 @@ from spillover.cloud.serving.probes import Heartbeat, open_pages, status_of
 from spillover.cloud.serving.readiness import Readiness
 from spillover.cloud.serving.registry import Registry
 from spillover.cloud.serving.reloading import changed_for_a_restart
-from spillover.cloud.serving.room import WINDOW_BYTES, Room, room_for
+from spillover.cloud.serving.room import room_for
 from spillover.cloud.serving.stopping import (
     CUT_OFF,
     DRAINED,
@@ -71,8 +71,6 @@ _COUNT_S = 0.05
 _LOADING_THREADS = 4
 LAST_RESORT_S = 1.0
 """What the stop may take beyond its limit before the process is ended from outside of the event loop."""
-_MAX_METADATA_BYTES = 8192
-"""Headers of one call. A soft and a hard limit that differ would refuse what is between them by chance."""
 
 Stopping = Callable[[], StopBudget]
 """The budget of the stop, which begins with the first call of this."""
@@ -379,44 +377,3 @@ async def _taken_up(wrapper: CallWrapper) -> None:
         quiet = quiet + 1 if wrapper.calls == before else 0
         if quiet == _QUIET_TIMES:
             return
-
-
-def channel_options(limits: LimitsConfig, room: Room, connections: int) -> list[tuple[str, int]]:
-    """Options of a server that accepts so many connections (names: grpc_types.h of gRPC core).
-
-    Clients may ping without a call in flight.
-    """
-    return [
-        ("grpc.max_receive_message_length", limits.max_message_bytes),
-        ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.max_allowed_incoming_connections", connections),
-        ("grpc.max_concurrent_streams", limits.max_streams),
-        # Counts calls that the client has the answer of, or has left, while Python cleans up behind them: a
-        # client that keeps to `max_streams` would be refused. Who opens calls and leaves them again and again
-        # is closed by the keeper of connections.
-        ("grpc.http.overload_protection", 0),
-        ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_timeout_s)),
-        # Until a client has acknowledged the server's SETTINGS, gRPC takes up to 16 MB of headers from it.
-        ("grpc.http2.settings_timeout", _ms(limits.handshake_timeout_s)),
-        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-        ("grpc.max_connection_age_ms", _ms(limits.max_connection_age_s)),
-        ("grpc.max_connection_age_grace_ms", _ms(limits.max_connection_age_grace_s)),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(limits.min_ping_interval_s)),
-        # The server's own pings find peers that vanished without a word, and free what they held.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        # Without this a second server on the same port would silently take half of the connections.
-        ("grpc.so_reuseport", 0),
-        # What comes of a message before it is asked for; the probe would let it grow to megabytes.
-        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
-        ("grpc.http2.bdp_probe", 0),
-        # Calls that the event loop has not taken up yet. Beyond its own 1000 gRPC cancels further calls.
-        ("grpc.server.max_pending_requests", room.untaken),
-        ("grpc.server.max_pending_requests_hard_limit", room.untaken),
-    ]
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
