@@ -20,7 +20,9 @@ _MAX_METADATA_BYTES = 8192
 
 
 def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None) -> str:
-    """Bind `listen` for `server`, and return the bound address. gRPC removes a Unix socket when it stops.
+    """Bind `listen` for `server`, and return the bound address.
+
+    A Unix socket has mode 0660, and is never taken from a server that answers. gRPC removes it at the stop.
 
     Raises:
         ConfigError: the address cannot be listened on, or another server listens there.
