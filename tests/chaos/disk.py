@@ -68,14 +68,14 @@ class LateSyncs:
         self._hangs = folder / "syncs-hang"
         path = folder / "late-syncs"
         path.mkdir(exist_ok=True)
-        (path / "sitecustomize.py").write_text(_LATE_SYNC.format(path=str(self._hangs)))
+        (path / "sitecustomize.py").write_text(_LATE_SYNC.format(path=str(self._hangs), files=_FILES))
         folders = [str(path), os.environ.get("PYTHONPATH", "")]
         self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
     @contextlib.contextmanager
-    def hanging(self) -> Iterator[None]:
-        """No sync returns while inside."""
-        yield from self._while_late("")
+    def hanging(self, *, folders: bool = True) -> Iterator[None]:
+        """No sync returns while inside; those of folders do where `folders` is not set."""
+        yield from self._while_late("" if folders else _FILES)
 
     @contextlib.contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
@@ -92,8 +92,9 @@ class LateSyncs:
             self._hangs.unlink()
 
 
+_FILES = "files"
 _LATE_SYNC = """
-import os, time
+import os, stat, time
 
 def late(sync):
     def call(file):
@@ -104,7 +105,10 @@ def late(sync):
                     seconds = how.read()
             except FileNotFoundError:
                 break
-            if seconds and time.monotonic() - begin >= float(seconds):
+            if seconds == {files!r}:
+                if stat.S_ISDIR(os.stat(file).st_mode):
+                    break
+            elif seconds and time.monotonic() - begin >= float(seconds):
                 break
             time.sleep(0.01)
         sync(file)
