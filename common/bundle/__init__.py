@@ -1,0 +1,1 @@
+"""Bundles: a model folder as one file, as it is signed, shipped and installed."""
