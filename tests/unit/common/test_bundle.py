@@ -57,7 +57,7 @@ def jpegs(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_a_bundle_gives_the_folder_back(tmp_path: Path, maker: object) -> None:
-    """Every file that belongs to the model, byte by byte, and no other; packed again the bytes are the same."""
+    """Every file that belongs to the model, byte by byte, and no other; packing gives the same each time."""
     folder = maker(tmp_path / "models")  # type: ignore[operator]
     (folder / "notes.txt").write_text("not of the model", encoding="utf-8")
     gain = tmp_path / "fitted.json"
