@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "Spillover needs Python 3.11, 3.12 or 3.13; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[edge,cloud,otel,lab,models,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[edge,cloud,otel,update,fleet,lab,models,dev]'
 	@touch $@
 
 # What a Pi has: the extra `edge` and nothing else. It also proves that the edge needs nothing else.

@@ -61,6 +61,21 @@ class BundleManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """By path inside the folder, `/` between its parts."""
 
 
+class Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A patch (bsdiff4) that makes a bundle out of another one."""
+
+    sha256: Annotated[str, DIGEST]
+    size_bytes: Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
+
+
+class SignedNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is signed of a bundle beside its digest and size: `custom` of a TUF target."""
+
+    bundle: BundleManifest
+    patches: Annotated[dict[Annotated[str, DIGEST], Patch], msgspec.Meta(max_length=64)]
+    """By the digest of the bundle that a device has."""
+
+
 def labels_digest(labels: tuple[str, ...]) -> str:
     """Hex SHA-256 of class names in their order."""
     return hashlib.sha256("".join(f"{label}\n" for label in labels).encode()).hexdigest()

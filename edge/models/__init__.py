@@ -1,0 +1,1 @@
+"""Models over the air: what a device has, how the next one comes, proves itself, and goes again."""

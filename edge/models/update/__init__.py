@@ -1,0 +1,1 @@
+"""The child process that fetches and checks a model, so that the daemon loads neither TUF nor patches."""
