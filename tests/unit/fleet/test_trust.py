@@ -1,7 +1,5 @@
 """Signed models: what a device accepts, and each attack that it withstands."""
 
-import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,65 +8,10 @@ import pytest
 from spillover.cloud.fleet.trust import metadata
 from spillover.cloud.fleet.trust.metadata import KEYS, LIFE, ONLINE, ROOT, TARGETS, TIMESTAMP, Target
 from spillover.cloud.fleet.trust.signing import SigningFolder, read_signer
-from spillover.cloud.fleet.trust.store import TargetStore
-from spillover.common.bundle.format import Patch, SignedNote, pack, read_manifest
+from spillover.common.bundle.format import Patch, SignedNote
 from spillover.common.errors import ConfigError, InvalidInputError, NotFoundError, UnavailableError
-from spillover.common.model.manifest import file_sha256, open_model_folder
-from spillover.edge.models.update.trust import FIRST_ROOT, Trust, UntrustedError, Versions, trusted_time
-from tests.support.models import colour_classifier
-
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-PASSPHRASE = b"correct horse battery staple"
-
-
-class Fleet:
-    """An operator's PC, a server, and a device, with a clock of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.now = NOW
-        self.signing = SigningFolder.create(folder / "keys", PASSPHRASE, NOW)
-        (folder / "server").mkdir()
-        self.copy_online_key()
-        self.store = TargetStore(
-            folder / "server", lambda: read_signer(folder / "server" / "online.pem"), lambda: self.now
-        )
-        self.store.accept_root(self.signing.root)
-        self.device = folder / "device"
-        self.device.mkdir()
-        (self.device / FIRST_ROOT).write_bytes(self.signing.root)
-
-    def copy_online_key(self) -> None:
-        """As an operator does once, and after each rotation of it."""
-        (self.folder / "server" / "online.pem").write_bytes(
-            (self.folder / "keys" / "online.pem").read_bytes()
-        )
-
-    def publish(self, version: str, *others: Target) -> Target:
-        """Sign and upload a model of this version, beside the others."""
-        path = self.store.incoming("upload")
-        with path.open("wb") as file:
-            pack(open_model_folder(colour_classifier(self.folder / "models", version=version)), file, {})
-        note = SignedNote(read_manifest(path), {})
-        target = Target(file_sha256(path), path.stat().st_size, note)
-        self.store.keep(path, target.sha256)
-        self.store.accept_targets(self.signing.sign([target, *others], self.now))
-        return target
-
-    def fetch(self, name: str) -> bytes | None:
-        """As a device fetches it."""
-        try:
-            return self.store.metadata(name)
-        except NotFoundError:
-            return None
-
-    def forget(self) -> None:
-        """Have the device know its first root alone."""
-        shutil.rmtree(self.device / "accepted", ignore_errors=True)
-
-    def trust(self, fetch: Callable[[str], bytes | None] | None = None, at: datetime | None = None) -> Trust:
-        """What the device accepts now."""
-        return Trust(self.device, fetch or self.fetch, (at or self.now).timestamp())
+from spillover.edge.models.update.trust import Trust, UntrustedError, Versions, trusted_time
+from tests.support.fleet import NOW, PASSPHRASE, Fleet
 
 
 @pytest.fixture
