@@ -1,17 +1,16 @@
 """Runs the process that makes one clip, within limits: what hangs is killed."""
 
 import os
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from spillover.common.errors import UnavailableError
 from spillover.common.processes import bound
 from spillover.edge.evidence.encoder import HEAD
+from spillover.edge.runtime.process import write_within
 
 FEED_LIMIT_S = 20.0
 """How long the process may take before it takes more of a picture, its own start included."""
@@ -31,19 +30,12 @@ class ClipEncoder:
 
     def feed(self, at_s: float, jpeg: bytes) -> None:
         """Hand over a picture. Raises UnavailableError: the process has ended, or hangs."""
-        left = memoryview(HEAD.pack(at_s, len(jpeg)) + jpeg)
-        waiting = select.poll()
-        waiting.register(self._pipe, select.POLLOUT)
-        until_s = time.monotonic() + FEED_LIMIT_S
-        while left:
-            if not waiting.poll(max(0.0, until_s - time.monotonic()) * 1000):
-                raise UnavailableError(f"it has taken no picture for {FEED_LIMIT_S:g} s")
-            try:
-                left = left[os.write(self._pipe, left) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise UnavailableError(self._why()) from error
+        try:
+            write_within(self._pipe, HEAD.pack(at_s, len(jpeg)) + jpeg, FEED_LIMIT_S)
+        except TimeoutError as error:
+            raise UnavailableError(f"it has taken no picture for {FEED_LIMIT_S:g} s") from error
+        except OSError as error:
+            raise UnavailableError(self._why()) from error
 
     def finish(self) -> bytes:
         """The clip. Raises UnavailableError: it cannot be made; the text says why."""

@@ -1,9 +1,11 @@
-"""The process: stall detection, forced exit, threads that give way."""
+"""The process: stall detection, forced exit, threads that give way, pipes to children that may hang."""
 
 import os
+import select
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from spillover.common.log import end_process
 
@@ -55,3 +57,21 @@ def step_back() -> None:
     thread = threading.get_native_id()
     nice = os.getpriority(os.PRIO_PROCESS, thread)
     os.setpriority(os.PRIO_PROCESS, thread, min(_LEAST, nice + _NICE))
+
+
+def write_within(pipe: int, data: bytes, limit_s: float) -> None:
+    """Write to a pipe that does not block (`os.set_blocking`); `limit_s` is for all of `data`.
+
+    Raises:
+        TimeoutError: whoever reads it does not.
+        OSError: nobody reads it any more.
+    """
+    left = memoryview(data)
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLOUT)
+    until_s = time.monotonic() + limit_s
+    while left:
+        if not waiting.poll(max(0.0, until_s - time.monotonic()) * 1000):
+            raise TimeoutError(f"it has read nothing for {limit_s:g} s")
+        with suppress(BlockingIOError):
+            left = left[os.write(pipe, left) :]
