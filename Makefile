@@ -91,8 +91,10 @@ requirements: $(SUPPLY_STAMP) ## pin and hash what each extra needs, into deploy
 	$(call lock,cloud-video,--extra cloud --extra video)
 	$(call lock,cloud-gpu,--extra cloud-gpu)
 	$(call lock,envoy,--extra envoy)
+	$(call lock,fleet,--extra cloud --extra fleet)
 	$(call lock,otel,--extra otel)
 	$(call lock,lab,--extra lab)
+	$(call lock,update,--extra edge --extra update)
 
 sbom: $(SUPPLY_STAMP) ## what an installation holds, as CycloneDX, from the pinned requirements (EXTRA=cloud)
 	rm -rf out/sbom/env && mkdir -p out/sbom

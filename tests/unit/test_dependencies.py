@@ -24,7 +24,9 @@ FILES = {
     "cloud-video": ("cloud", "video"),
     "cloud-gpu": ("cloud-gpu",),
     "envoy": ("envoy",),
+    "fleet": ("cloud", "fleet"),
     "otel": ("otel",),
+    "update": ("edge", "update"),
     "lab": ("lab",),
 }
 """Name of a file, and the extras that it is for."""
