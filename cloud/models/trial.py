@@ -4,7 +4,6 @@ It opens the version as the server will, warm-up included, on the CPU alone: wha
 or crashes the runtime does so here.
 """
 
-import contextlib
 import os
 import resource
 import signal
@@ -18,6 +17,7 @@ from spillover.cloud.models.loader import LoadSpec, open_entry
 from spillover.cloud.models.repository import Entry
 from spillover.common.errors import ModelError
 from spillover.common.model.runtimes.onnxruntime import CPU, CUDA, available_providers
+from spillover.common.processes import be_dispensable
 from spillover.common.types import ModelId
 
 PASSED, REFUSED, NOT_ON_CPU = 0, 4, 6
@@ -83,8 +83,7 @@ def _limit(entry: Entry, timeout_s: float) -> int:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # noqa: PLW2901
         resource.setrlimit(limit, (value, value))
     signal.alarm(int(timeout_s) + 1 + _GRACE_S)  # whose default action ends the process
-    with contextlib.suppress(OSError):  # where memory is short, this process goes first, not the server
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    be_dispensable(1000)  # where memory is short, this process goes first, not the server
     return allowed_bytes
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -90,8 +91,8 @@ class Authority:
 
         Raises ConfigError if the folder has one already, or the passphrase is short.
         """
-        if passphrase and len(passphrase.decode(errors="replace")) < MIN_PASSPHRASE:
-            raise ConfigError(f"the passphrase has fewer than {MIN_PASSPHRASE} characters")
+        if passphrase:
+            check_passphrase(passphrase)
         make_folder(folder)
         with locked(folder):
             if (folder / CA_KEY).exists():
@@ -194,7 +195,13 @@ class Authority:
         write_public(self.folder / CRL, crl.public_bytes(Encoding.PEM))
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes = b"") -> bytes:
+def check_passphrase(passphrase: bytes) -> None:
+    """Raise ConfigError for one that is too short to protect a key."""
+    if len(passphrase.decode(errors="replace")) < MIN_PASSPHRASE:
+        raise ConfigError(f"the passphrase has fewer than {MIN_PASSPHRASE} characters")
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, passphrase: bytes = b"") -> bytes:
     """A private key as PKCS #8; unencrypted without a passphrase, as a daemon cannot type one."""
     encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)

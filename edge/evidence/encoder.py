@@ -8,17 +8,16 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO
 
 from spillover.common.errors import InvalidInputError
+from spillover.common.processes import be_dispensable
 from spillover.common.video.mp4 import clip_of
 
 HEAD = struct.Struct("<dI")
 _NICE = 15
-_DISPENSABLE = "800"
-"""Of 1000 (proc_pid_oom_score_adj(5)); a process may always make itself more dispensable."""
+_DISPENSABLE = 800
+"""Of 1000."""
 
 
 def _pictures(stream: BinaryIO) -> Iterator[tuple[float, bytes]]:
@@ -30,8 +29,7 @@ def _pictures(stream: BinaryIO) -> Iterator[tuple[float, bytes]]:
 def main() -> int:
     """Make the clip; 1 where that cannot be, with the reason on standard error."""
     os.nice(_NICE)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_DISPENSABLE, encoding="ascii")
+    be_dispensable(_DISPENSABLE)
     try:
         sys.stdout.buffer.write(clip_of(_pictures(sys.stdin.buffer)))
     except InvalidInputError as error:

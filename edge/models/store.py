@@ -105,7 +105,7 @@ class ModelStore:
 
     def bundle(self, sha256: str) -> Path:
         """The file of a bundle that is here, out of which patches make others."""
-        return self.folder / "store" / sha256 / _BUNDLE
+        return bundle_in(self.folder, sha256)
 
     def has(self, sha256: str) -> bool:
         """Whether it runs from here: it is whole, or it is the model that edge.yaml names."""
@@ -219,6 +219,11 @@ class ModelStore:
                 "state of models cannot be read; model.folder runs", aside=str(aside), error=str(error)
             )
             return State()
+
+
+def bundle_in(store_folder: Path, sha256: str) -> Path:
+    """The file of a bundle in a store."""
+    return store_folder / "store" / sha256 / _BUNDLE
 
 
 def install(store_folder: Path, sha256: str, bundle: Path, unpacked: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import bsdiff4
 
-from spillover.cloud.fleet.trust.metadata import Target
 from spillover.cloud.fleet.trust.signing import SigningFolder, read_signer
 from spillover.cloud.fleet.trust.store import TargetStore
 from spillover.common.bundle.format import Patch, SignedNote, pack, read_manifest
+from spillover.common.bundle.target import Target
 from spillover.common.errors import NotFoundError
 from spillover.common.model.manifest import file_sha256, open_model_folder
 from spillover.edge.models.update.trust import FIRST_ROOT, Trust

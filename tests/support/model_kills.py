@@ -19,8 +19,8 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from spillover.cloud.fleet.trust.metadata import Target
 from spillover.common.bundle.format import labels_digest
+from spillover.common.bundle.target import Target
 from spillover.common.errors import ModelError
 from spillover.common.model.ensemble.opening import load_model
 from spillover.edge.models.store import FACTORY, ModelStore

@@ -7,7 +7,6 @@ TUF specification: https://theupdateframework.github.io/specification/latest/
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from spillover.common.bundle.format import SignedNote
+from spillover.common.bundle.target import Target, target_of
 from spillover.common.errors import InvalidInputError
 
 ROOT, TARGETS, SNAPSHOT, TIMESTAMP = Root.type, Targets.type, Snapshot.type, Timestamp.type
@@ -38,37 +37,6 @@ LIFE: Mapping[str, timedelta] = MappingProxyType(
 """How long metadata holds. What has expired stops new installs and never a model that runs."""
 
 T = TypeVar("T", Root, Targets, Snapshot, Timestamp)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A bundle that the targets key has signed."""
-
-    sha256: str
-    size_bytes: int
-    note: SignedNote
-
-    @property
-    def files(self) -> Mapping[str, int]:
-        """Sizes in bytes of the bundle and its patches, by digest."""
-        patches = {patch.sha256: patch.size_bytes for patch in self.note.patches.values()}
-        return {self.sha256: self.size_bytes} | patches
-
-    def signed_form(self) -> TargetFile:
-        """As the targets metadata holds it."""
-        custom = msgspec.to_builtins(self.note)
-        return TargetFile(self.size_bytes, {"sha256": self.sha256}, self.sha256, {"custom": custom})
-
-    @classmethod
-    def of(cls, target: TargetFile) -> "Target":
-        """Out of the targets metadata. Raises InvalidInputError."""
-        try:
-            note = msgspec.convert(target.custom, SignedNote)
-        except msgspec.ValidationError as error:
-            raise InvalidInputError(f"target {target.path}: {error}") from error
-        if target.hashes != {"sha256": target.path}:
-            raise InvalidInputError(f"target {target.path}: is not called by its SHA-256")
-        return cls(target.path, target.length, note)
 
 
 def first_root(signers: Mapping[str, CryptoSigner], now: datetime) -> bytes:
@@ -97,13 +65,14 @@ def next_root(
 def targets_of(before: bytes | None, targets: Iterable[Target], signer: CryptoSigner, now: datetime) -> bytes:
     """Metadata that lists these bundles and no other; the version follows that of `before`."""
     version = read(Targets, before).version + 1 if before else 1
-    listed = {target.sha256: target.signed_form() for target in targets}
+    listed = {target.sha256: _signed_form(target) for target in targets}
     return signed(Targets(version, expires=now + LIFE[TARGETS], targets=listed), [signer])
 
 
 def listed(targets: bytes) -> dict[str, Target]:
     """The bundles that targets metadata lists, by digest. Raises InvalidInputError."""
-    return {path: Target.of(one) for path, one in read(Targets, targets).targets.items()}
+    found = read(Targets, targets).targets.values()
+    return {one.path: target_of(one.path, one.length, one.hashes, one.custom) for one in found}
 
 
 def newest(
@@ -170,6 +139,11 @@ def signed(content: T, signers: Iterable[CryptoSigner]) -> bytes:
     for signer in signers:
         metadata.sign(signer, append=True)
     return metadata.to_bytes()
+
+
+def _signed_form(target: Target) -> TargetFile:
+    custom = msgspec.to_builtins(target.note)
+    return TargetFile(target.size_bytes, {"sha256": target.sha256}, target.sha256, {"custom": custom})
 
 
 def _metadata(kind: type[T], data: bytes) -> Metadata[T]:

@@ -14,19 +14,14 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
 from spillover.cloud.fleet.trust import metadata
-from spillover.cloud.fleet.trust.metadata import KEYS, ONLINE, ROOT, TARGETS, Target
-from spillover.cloud.security.authority import MIN_PASSPHRASE
+from spillover.cloud.fleet.trust.metadata import KEYS, ONLINE, ROOT, TARGETS
+from spillover.cloud.security.authority import check_passphrase, key_pem
 from spillover.cloud.security.builders import AskPassphrase, no_passphrase
+from spillover.common.bundle.target import Target
 from spillover.common.errors import ConfigError
 from spillover.common.files import set_aside
 from spillover.common.net.reload import read_file
@@ -52,8 +47,7 @@ class SigningFolder:
     @classmethod
     def create(cls, folder: Path, passphrase: bytes, now: datetime) -> "SigningFolder":
         """Make the keys and the first root. Raises ConfigError, also where there are keys."""
-        if len(passphrase.decode(errors="replace")) < MIN_PASSPHRASE:
-            raise ConfigError(f"the passphrase has fewer than {MIN_PASSPHRASE} characters")
+        check_passphrase(passphrase)
         make_folder(folder)
         make_folder(folder / METADATA)
         with locked(folder):
@@ -61,7 +55,7 @@ class SigningFolder:
                 raise ConfigError(f"{folder} has keys; they are not overwritten")
             private = {key: Ed25519PrivateKey.generate() for key in KEYS}
             for key, one in private.items():
-                write_private(_key_path(folder, key), _pem(one, b"" if key == ONLINE else passphrase))
+                write_private(_key_path(folder, key), key_pem(one, b"" if key == ONLINE else passphrase))
             signers = {key: CryptoSigner(one) for key, one in private.items()}
             write_public(folder / METADATA / "1.root.json", metadata.first_root(signers, now))
         return cls(folder, lambda: passphrase)
@@ -139,7 +133,7 @@ class SigningFolder:
                 set_aside(path)
             except OSError as error:
                 raise ConfigError(f"cannot set {path} aside: {error.strerror}") from error
-            write_private(path, _pem(fresh, b"" if key == ONLINE else self._passphrase()))
+            write_private(path, key_pem(fresh, b"" if key == ONLINE else self._passphrase()))
             write_public(self.folder / METADATA / f"{metadata.version_of(data)}.root.json", data)
         if key == TARGETS and self.targets:
             self.sign(self.bundles().values(), now)
@@ -176,8 +170,3 @@ def read_signer(path: Path, passphrase: AskPassphrase = no_passphrase) -> Crypto
 
 def _key_path(folder: Path, key: str) -> Path:
     return folder / f"{key}.pem"
-
-
-def _pem(key: Ed25519PrivateKey, passphrase: bytes) -> bytes:
-    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)

@@ -16,14 +16,14 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from spillover.cloud.fleet.trust import metadata
-from spillover.cloud.fleet.trust.metadata import LIFE, ONLINE, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Target
+from spillover.cloud.fleet.trust.metadata import LIFE, ONLINE, ROOT, SNAPSHOT, TARGETS, TIMESTAMP
+from spillover.common.bundle.target import MOST_METADATA_BYTES, Target
 from spillover.common.errors import ConfigError, InvalidInputError, NotFoundError
 from spillover.common.files import read_regular, sync_folder, write_atomic
 from spillover.common.model.manifest import file_sha256
 
 NAMES = re.compile(r"([1-9][0-9]{0,8}\.(root|targets|snapshot)|timestamp)\.json")
 """Names of metadata that may be asked for."""
-MOST_METADATA_BYTES = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 

@@ -6,18 +6,18 @@ It gives way to everything, and is the first that a full memory ends.
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from spillover.common.errors import ConfigError, UnavailableError
+from spillover.common.processes import be_dispensable
 from spillover.edge.models.update.pipe import Ask, Finished, Kind, Outcome, Request, piece, read_piece
 
 _NICE = 15
-_DISPENSABLE = "900"
-"""Of 1000 (proc_pid_oom_score_adj(5))."""
+_DISPENSABLE = 900
+"""Of 1000."""
 
 
 class Parent:
@@ -92,8 +92,7 @@ def update(parent: Parent) -> Finished:
 def main() -> int:
     """Do one update; 1 where the parent has gone."""
     os.nice(_NICE)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_DISPENSABLE, encoding="ascii")
+    be_dispensable(_DISPENSABLE)
     # What libraries print must not come between the pieces.
     asks = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -16,11 +16,11 @@ import numpy as np
 
 from spillover.common.bundle.format import GOLDEN_FOLDER, BundleManifest, Patch, unpack
 from spillover.common.bundle.golden import check_golden
+from spillover.common.bundle.target import Target
 from spillover.common.errors import ModelError, SpilloverError, UnavailableError
 from spillover.common.log import get_logger
 from spillover.common.model.ensemble.opening import load_model
-from spillover.edge.models.store import install
-from spillover.edge.models.update.trust import Trusted
+from spillover.edge.models.store import bundle_in, install
 
 _log = get_logger("update")
 
@@ -49,7 +49,7 @@ class DeviceFacts:
     """Digests of bundles that are here and may be patched, the likeliest first."""
 
 
-def bring(store_folder: Path, wanted: Trusted, facts: DeviceFacts, fetch: Fetch) -> None:
+def bring(store_folder: Path, wanted: Target, facts: DeviceFacts, fetch: Fetch) -> None:
     """Fetch a bundle that is signed, prove that it runs, and put it into the store.
 
     Raises:
@@ -115,7 +115,7 @@ def _check_room(folder: Path, size_bytes: int) -> None:
         )
 
 
-def _patched(store_folder: Path, wanted: Trusted, facts: DeviceFacts, fetch: Fetch) -> Path | None:
+def _patched(store_folder: Path, wanted: Target, facts: DeviceFacts, fetch: Fetch) -> Path | None:
     """The bundle, made out of one that is here; None: there is no patch that pays, or it does not fit."""
     for old in facts.has:
         patch = wanted.note.patches.get(old)
@@ -123,7 +123,7 @@ def _patched(store_folder: Path, wanted: Trusted, facts: DeviceFacts, fetch: Fet
             continue
         whole = store_folder / "incoming" / f"{wanted.sha256}.patched"
         try:
-            _apply(store_folder / "store" / old / "bundle.tar", patch, whole, wanted, fetch)
+            _apply(bundle_in(store_folder, old), patch, whole, wanted, fetch)
         except (ModelError, ValueError, OSError, MemoryError) as error:
             whole.unlink(missing_ok=True)
             _log.warning("patch does not fit; the whole bundle is fetched", old=old[:12], error=str(error))
@@ -132,13 +132,13 @@ def _patched(store_folder: Path, wanted: Trusted, facts: DeviceFacts, fetch: Fet
     return None
 
 
-def _apply(old: Path, patch: Patch, whole: Path, wanted: Trusted, fetch: Fetch) -> None:
+def _apply(old: Path, patch: Patch, whole: Path, wanted: Target, fetch: Fetch) -> None:
     """Raises ModelError, ValueError or OSError where the patch does not give the bundle."""
     path = _fetched(whole.parent, patch.sha256, patch.size_bytes, fetch)
     made = bsdiff4.patch(old.read_bytes(), path.read_bytes())
     if hashlib.sha256(made).hexdigest() != wanted.sha256:
         raise ModelError("it gives another bundle")
-    with whole.open("wb") as file:
+    with whole.open("wb") as file:  # in place: ends of the process must not leave one part after the other
         file.write(made)
         file.flush()
         os.fsync(file.fileno())

@@ -9,7 +9,6 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from tuf.api.exceptions import (
     DownloadError,
     DownloadHTTPError,
@@ -18,12 +17,11 @@ from tuf.api.exceptions import (
 )
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from spillover.common.bundle.format import SignedNote
-from spillover.common.errors import ConfigError, SpilloverError
+from spillover.common.bundle.target import MOST_METADATA_BYTES, Target, target_of
+from spillover.common.errors import ConfigError, InvalidInputError, SpilloverError
 from spillover.common.files import read_regular
 
 FIRST_ROOT = "root.json"
-MOST_METADATA_BYTES = 1 << 20
 
 GetMetadata = Callable[[str], bytes | None]
 """Metadata by its name; None: the server has none of that name. Raises UnavailableError."""
@@ -31,15 +29,6 @@ GetMetadata = Callable[[str], bytes | None]
 
 class UntrustedError(SpilloverError):
     """The server's fault, or that of whoever is between: metadata that does not hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trusted:
-    """What signed metadata says of one bundle."""
-
-    sha256: str
-    size_bytes: int
-    note: SignedNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +92,15 @@ class Trust:
         trusted = self._updater._trusted_set  # noqa: SLF001 - it has no other place
         return Versions(trusted.root.version, trusted.targets.version, trusted.timestamp.version)
 
-    def bundle(self, sha256: str) -> Trusted:
+    def bundle(self, sha256: str) -> Target:
         """What is signed of that bundle. Raises UntrustedError: it is none that may be installed."""
         target = self._updater.get_targetinfo(sha256)
         if target is None:
             raise UntrustedError(f"bundle {sha256}: is not among those that are signed")
         try:
-            note = msgspec.convert(target.custom, SignedNote)
-        except msgspec.ValidationError as error:
-            raise UntrustedError(f"bundle {sha256}: {error}") from error
-        if target.hashes != {"sha256": sha256}:
-            raise UntrustedError(f"bundle {sha256}: is signed under another digest")
-        return Trusted(sha256, target.length, note)
+            return target_of(sha256, target.length, target.hashes, target.custom)
+        except InvalidInputError as error:
+            raise UntrustedError(str(error)) from error
 
 
 class _Fetcher(FetcherInterface):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from spillover.cloud.fleet.trust.metadata import Target
 from spillover.common.bundle.format import GOLDEN_FOLDER, labels_digest
 from spillover.common.bundle.golden import golden_files
+from spillover.common.bundle.target import Target
 from spillover.common.errors import UnavailableError
 from spillover.common.model.ensemble.opening import load_model
 from spillover.edge.models.store import ModelStore

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from spillover.cloud.fleet.trust import metadata
-from spillover.cloud.fleet.trust.metadata import KEYS, LIFE, ONLINE, ROOT, TARGETS, TIMESTAMP, Target
+from spillover.cloud.fleet.trust.metadata import KEYS, LIFE, ONLINE, ROOT, TARGETS, TIMESTAMP
 from spillover.cloud.fleet.trust.signing import SigningFolder, read_signer
 from spillover.common.bundle.format import Patch, SignedNote
+from spillover.common.bundle.target import Target
 from spillover.common.errors import ConfigError, InvalidInputError, NotFoundError, UnavailableError
 from spillover.edge.models.update.trust import Trust, UntrustedError, Versions, trusted_time
 from tests.support.fleet import NOW, PASSPHRASE, Fleet
